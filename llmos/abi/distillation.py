@@ -19,6 +19,3 @@ class Distillation:
     teacher: str = ""  # a model of the store
     weight: float = TEACHER_WEIGHT
     temperature: float = TEACHER_TEMPERATURE
-
-    def __bool__(self) -> bool:
-        return bool(self.teacher)

@@ -167,7 +167,7 @@ def augmentation_of(recipe: Recipe) -> Augmentation:
 
 
 def distillation_of(recipe: Recipe) -> Distillation:
-    """How this recipe distils a teacher; false if there is none."""
+    """How this recipe distils its teacher."""
     return Distillation(recipe.teacher or "", recipe.teacher_weight, recipe.teacher_temperature)
 
 

@@ -21,7 +21,7 @@ from llmos.abi.error import BadInput
 from llmos.abi.frame import Job, ModelPath
 from llmos.abi.method import is_on_base
 from llmos.abi.process import Progress
-from llmos.abi.recipe import Recipe, distillation_of
+from llmos.abi.recipe import Recipe
 from llmos.data.dataset import LoadedData
 from llmos.data.unlabelled import unlabelled_rows
 from llmos.evaluation.evaluator import Evaluator, load_evaluator
@@ -47,8 +47,6 @@ class Lessons:
 
     def examples(self, evaluator: Evaluator, examples: list[Example[Any]]) -> list[Example[Any]]:  # Any: targets
         """The training examples with what the teacher says of them, and those of the rows without labels."""
-        if not self.digest:
-            return examples
         task, tokenizer = evaluator.task, evaluator.candidate.loaded.tokenizer
         bare = bare_examples(task, self.unlabelled, self.bare, tokenizer, evaluator.settings)
         return [*soft_examples(task, examples, self.train), *bare]
@@ -69,9 +67,7 @@ def taught_data(data: LoadedData, teacher: ModelPath) -> LoadedData:
 
 
 def ask_teacher(channel: Channel, job: Job, recipe: Recipe, data: LoadedData) -> Lessons:
-    """What the recipe's teacher answers to the training rows and to those without labels; nothing without a teacher."""
-    if not distillation_of(recipe):
-        return Lessons()
+    """What the recipe's teacher answers to the training rows and to those without labels."""
     teacher = job.models["teacher"]
     bare = unlabelled_rows(recipe.data, recipe.task, recipe.options, job.datasets, data.splits)
     rows = [*data.splits.train, *bare]

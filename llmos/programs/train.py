@@ -91,13 +91,14 @@ def prepare(channel: Channel, assignment: Job, recipe: Recipe) -> Training | Non
         channel.report(Progress("read", message=f"Leakage: {leak}"))
         print(f"Leakage: {leak}", flush=True)
     base = with_resident(channel, assignment, assignment.models["base"])
+    lessons = Lessons()
     if recipe.teacher:
         data = taught_data(data, assignment.models["teacher"])
-    try:
-        lessons = ask_teacher(channel, assignment, recipe, data)
-    except Stopped:
-        print("Stopped while the teacher answered; it is asked again", flush=True)
-        return None
+        try:
+            lessons = ask_teacher(channel, assignment, recipe, data)
+        except Stopped:
+            print("Stopped while the teacher answered; it is asked again", flush=True)
+            return None
     augmented = augment_training(channel, assignment, recipe, data, base)
     factor = float(base.manifest.options.get("rate_factor", 1.0))
     count = len(data.splits.train) + len(augmented.rows) + len(lessons.unlabelled)
@@ -178,7 +179,8 @@ class Training:
         evaluator = Evaluator(candidate, self.recipe.task, self._settings(candidate))
         self.unknown = self._look_for_unknown_text(candidate)
         rows, validation = evaluator.examples(splits.train), evaluator.examples(splits.validation)
-        train = [*self.lessons.examples(evaluator, rows), *fitting(evaluator, self.augmented.rows)]
+        taught = self.lessons.examples(evaluator, rows) if self.recipe.teacher else rows
+        train = [*taught, *fitting(evaluator, self.augmented.rows)]
         checkpoints, digest = self.scratch / "checkpoints", self._digest()
         train, validation = with_objective(self.channel, self.recipe, candidate, train, validation, checkpoints, digest)
 
@@ -202,9 +204,10 @@ class Training:
 
     def _loss(self, weights: torch.Tensor | None, candidate: Candidate) -> Loss:
         """The task's loss; with a teacher, that of its soft targets."""
-        labels, how = len(self.data.splits.labels), distillation_of(self.recipe)
-        if not how:
+        labels = len(self.data.splits.labels)
+        if not self.recipe.teacher:
             return loss_of(self.recipe, labels, weights, candidate.head)
+        how = distillation_of(self.recipe)
         return SoftManyLabelsLoss(how, labels) if self.many else SoftLabelLoss(how)
 
     def _look_for_unknown_text(self, candidate: Candidate) -> str:
