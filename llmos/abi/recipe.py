@@ -22,7 +22,16 @@ from llmos.abi.error import BadSetting
 from llmos.abi.json_type import Json
 from llmos.abi.method import MethodSpec, method_names, method_of
 from llmos.abi.objective import DEFAULT_METHOD, objective_in, takes_preferences
-from llmos.abi.task import BATCH_SIZE, all_specs, find_spec, is_generative, recipe_options, spec_of, trainable_tasks
+from llmos.abi.task import (
+    BATCH_SIZE,
+    Family,
+    all_specs,
+    find_spec,
+    is_generative,
+    recipe_options,
+    spec_of,
+    trainable_tasks,
+)
 from llmos.abi.wire import from_plain, to_json, to_plain
 
 STARTERS = {False: "minilm", True: "smollm2"}  # the default base, for single-pass and for generative tasks
@@ -34,6 +43,8 @@ ON_BAD_ROW = ("stop", "skip")
 UNLABELLED = "unlabelled"  # rows that nobody has labelled yet: a part of `data`, and a split of a dataset
 ROW_FILES = ("train", "validation", "test", UNLABELLED)  # the parts of `data` that name files or datasets
 SCHEDULES = ("linear", "cosine")
+SELF_TRAINED = (Family.LABELS, Family.TAGS)  # families of tasks that learn from rows without labels
+MOST_ROUNDS = 5
 CLASS_WEIGHTS = ("none", "balanced")
 DTYPES = ("float32", "bfloat16")
 SERVE_DTYPES = ("float", "int8")
@@ -122,6 +133,7 @@ class Recipe:
     learning_curve: bool = field(
         default=True, metadata=LATER
     )  # what fewer rows give, and training rows near to errors: seconds, by the base's frozen vectors
+    self_training_rounds: int = field(default=1, metadata=LATER)  # with rows without labels and no teacher
     method_settings: dict[str, Json] = field(default_factory=dict, metadata=LATER)  # the method's own: rank, alpha ...
     teacher: str | None = field(default=None, metadata=LATER)  # a model of the store, to be distilled
     teacher_weight: float = field(default=TEACHER_WEIGHT, metadata=LATER)  # in the loss of a row with a label
@@ -276,8 +288,7 @@ def _check_distillation(recipe: Recipe) -> None:
     """Check that there is a teacher where its settings or rows without labels are given, and a task it can teach."""
     changed = [key for key in ("teacher_weight", "teacher_temperature") if getattr(recipe, key) != _default(key)]
     if recipe.teacher is None:
-        if recipe.data.unlabelled:
-            raise _bad("data.unlabelled", recipe.data.unlabelled, "left out where no teacher answers these rows")
+        _check_self_training(recipe)
         if changed:
             raise _bad(changed[0], getattr(recipe, changed[0]), "left out where no teacher is named")
         return
@@ -298,6 +309,24 @@ def _check_distillation(recipe: Recipe) -> None:
     for key, neutral in neutrals:
         if getattr(recipe, key) != neutral:
             raise _bad(key, getattr(recipe, key), f"{neutral} where a teacher answers the rows")
+
+
+def _check_self_training(recipe: Recipe) -> None:
+    """Check that the task can learn from rows without labels, if no teacher answers them."""
+    rounds = recipe.self_training_rounds
+    if isinstance(rounds, bool) or not 1 <= rounds <= MOST_ROUNDS:
+        raise _bad("self_training_rounds", rounds, f"from 1 to {MOST_ROUNDS}")
+    if not recipe.data.unlabelled:
+        return
+    if spec_of(recipe.task).family not in SELF_TRAINED:
+        able = [name for name in trainable_tasks() if spec_of(name).family in SELF_TRAINED]
+        raise _bad("data.unlabelled", recipe.data.unlabelled, f"left out for {recipe.task}: {', '.join(able)} take it")
+    if recipe.options.get("multi_label"):
+        raise _bad(
+            "data.unlabelled",
+            recipe.data.unlabelled,
+            "left out where a text may have many labels and no teacher is named",
+        )
 
 
 def _default(name: str) -> object:

@@ -58,7 +58,7 @@ def train(
     teacher: Annotated[
         str | None, typer.Option(help="A model whose answers are learned too; the base may be smaller than its.")
     ] = None,
-    unlabelled: Annotated[str | None, typer.Option(help="Rows without labels, which the teacher answers.")] = None,
+    unlabelled: Annotated[str | None, typer.Option(help="Rows without labels, to learn from too.")] = None,
     method: Annotated[
         str | None, typer.Option(help="What is trained: full, lora, head, dora, ia3 ... (docs/methods.md).")
     ] = None,

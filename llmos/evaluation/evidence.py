@@ -41,6 +41,7 @@ class Evidence:
     calibration: dict[str, Json] = field(default_factory=dict)
     augmentation: dict[str, Json] = field(default_factory=dict)  # which rows were added, and what they give
     distillation: dict[str, Json] = field(default_factory=dict)  # what it lost of its teacher, and gained in speed
+    self_training: dict[str, Json] = field(default_factory=dict)  # unlabelled rows that were learned, by round
     findings: RowFindings | None = None
     learning: dict[str, Json] = field(default_factory=dict)  # what fewer rows give, and more should
 
@@ -60,6 +61,7 @@ class Evidence:
             **({"calibration": self.calibration} if self.calibration else {}),
             **({"augmentation": self.augmentation} if self.augmentation else {}),
             **({"distillation": self.distillation} if self.distillation else {}),
+            **({"self_training": self.self_training} if self.self_training else {}),
             **({"worst_slice": worst.plain()} if worst is not None else {}),
             **({"learning": self.learning} if self.learning else {}),
         }

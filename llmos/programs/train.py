@@ -134,6 +134,7 @@ class Training:
         self.base, self.augmented, self.lessons = base, augmented, lessons
         self.scratch = Path(assignment.scratch)
         self.unknown = ""  # that the base knows too few characters of these rows
+        self.self_training: dict[str, Json] = {}  # what the evidence says of rows without labels
         self.chosen = ""  # which trial of a search it is
         self.tracker: Tracker = NoTracker()
         self.many = bool(recipe.options.get("multi_label", False))
@@ -141,6 +142,9 @@ class Training:
 
     def run(self) -> None:
         """Train, and offer the candidate with its evidence."""
+        if self.recipe.data.unlabelled and not self.recipe.teacher:
+            self._run_self_trained()
+            return
         try:
             evaluator, run = self.begin(lambda: self.channel.stop_asked)
         except Stopped:
@@ -168,6 +172,27 @@ class Training:
         settings = {f"{part}.{key}": value for part in PARTS for key, value in plain.pop(part).items()}
         self.tracker.parameters({**plain, **settings})
         print(f"{self.recipe.track}: {folder / self.recipe.track / run}", flush=True)
+
+    def _run_self_trained(self) -> None:
+        """As `run`, with rows that get their labels from models of this run."""
+        from llmos.programs.fitting import Fitting  # what other runs do not need
+        from llmos.programs.self_training import SelfTraining, rows_to_learn
+
+        fit = Fitting(self.assignment, self.recipe, self.data, self.base, self._report, lambda: self.channel.stop_asked)
+        evaluator = fit.begin()
+        self.unknown = self._look_for_unknown_text(evaluator.candidate)
+        train = [*evaluator.examples(self.data.splits.train), *fitting(evaluator, self.augmented.rows)]
+        evaluator.examples([*self.data.splits.validation, *self.data.splits.test])  # too long a row is refused now
+        rows = rows_to_learn(self.recipe, self.assignment, self.data)
+        dataset = self.offer_dataset()
+        learning = SelfTraining(fit, rows, self._digest())
+        if not (learning.run() and learning.prepare(evaluator)):
+            return
+        fit, train, digest = learning.fit_last(evaluator, train)
+        self.recipe, self.self_training = fit.recipe, learning.evidence()
+        run, is_done = fit.fit(evaluator, train, digest)
+        if is_done:
+            self.finish(evaluator, run, dataset)
 
     def begin(self, stop_asked: Callable[[], bool]) -> tuple[Evaluator, Trainer]:
         """The evaluator of a fresh candidate, and its trainer, which has read no checkpoint yet.
@@ -319,6 +344,7 @@ class Training:
             losses=run.position.losses,
             marks=run.position.marks,
             distillation=distilled,
+            self_training=self.self_training,
             augmentation=self.augmented.compared_with(self.assignment.models.get("promoted"), self.recipe, self.data),
             findings=findings,
             learning=learning,
@@ -470,6 +496,7 @@ class Training:
             "training": f"{run.position.trained_s:,.0f} s, {_rate(run):,.0f} examples/s",
             "kept": f"step {run.position.best_step if recipe.save_best else run.position.step:,}",
             **({"augmentation": self.augmented.summary} if self.augmented.summary else {}),
+            **({"self-training": str(self.self_training["summary"])} if self.self_training else {}),
             **({"unknown text": self.unknown} if self.unknown else {}),
             **({"tuning": self.chosen} if self.chosen else {}),
         }
@@ -496,6 +523,7 @@ class Training:
             "versions": {"python": platform.python_version(), **{name: version(name) for name in VERSIONS}},
             "device": self.assignment.device,
             "threads": run.position.threads,
+            **({"self_training": self.self_training} if self.self_training else {}),
             "steps": run.position.step,
             "kept_step": run.position.best_step if self.recipe.save_best else run.position.step,
             "trained_s": round(run.position.trained_s, 3),

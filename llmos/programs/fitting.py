@@ -1,0 +1,90 @@
+"""One fit of a training run: a fresh candidate, its examples, and the trainer that goes on from its checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from llmos.abi.error import BadInput
+from llmos.abi.frame import Job, ModelPath
+from llmos.abi.process import Progress
+from llmos.abi.recipe import Recipe
+from llmos.data.dataset import LoadedData
+from llmos.evaluation.evaluator import Evaluator
+from llmos.evaluation.predictions import predict
+from llmos.tasks import Settings
+from llmos.training.candidate import Candidate, begin
+from llmos.training.checkpoint import Checkpoints
+from llmos.training.examples import Example
+from llmos.training.losses import balance_labels
+from llmos.training.objectives import loss_of
+from llmos.training.objectives.objective import Loss
+from llmos.training.trainer import Hooks, Trainer
+
+Report = Callable[[Progress], None]
+CHECKPOINTS = "checkpoints"
+
+
+@dataclass(frozen=True, slots=True)
+class Fitting:
+    """What all fits of a run have in common; `stop_asked` says whether to write a checkpoint and end."""
+
+    job: Job
+    recipe: Recipe
+    data: LoadedData
+    base: ModelPath
+    report: Report
+    stop_asked: Callable[[], bool]
+
+    def begin(self) -> Evaluator:
+        """A fresh candidate on the base."""
+        recipe, labels = self.recipe, self.data.splits.labels
+        candidate = begin(self.base, recipe, len(labels), recipe.dtype or "float32", self.job.device)
+        return Evaluator(candidate, recipe.task, self._settings(candidate))
+
+    def fit(
+        self, evaluator: Evaluator, train: Sequence[Example[Any]], digest: str, folder: str = CHECKPOINTS
+    ) -> tuple[Trainer, bool]:
+        """Train on these examples, from the checkpoint in this folder if there is one; whether it came to its end."""
+        splits, candidate = self.data.splits, evaluator.candidate
+        validation = evaluator.examples(splits.validation)
+
+        def validate() -> float:
+            predicted = predict(candidate, self.recipe.task, validation, evaluator.settings)
+            return evaluator.primary_metric(splits.validation, predicted)
+
+        weights = None
+        if self.recipe.class_weights == "balanced":
+            weights = balance_labels(train, len(splits.labels)).to(candidate.device)
+        loss = loss_of(self.recipe, len(splits.labels), weights, candidate.head)
+        return self.run(candidate, loss, train, self.recipe, digest, folder, validate)
+
+    def run(
+        self,
+        candidate: Candidate,
+        loss: Loss,
+        train: Sequence[Example[Any]],
+        recipe: Recipe,
+        digest: str,
+        folder: str,
+        validate: Callable[[], float] = lambda: 0.0,
+    ) -> tuple[Trainer, bool]:
+        """As `fit`, by this loss and recipe."""
+        place = Checkpoints(Path(self.job.scratch) / folder)
+        trainer = Trainer(candidate, loss, train, recipe, place, Hooks(self.report, self.stop_asked, validate), digest)
+        if trainer.resume():
+            print(f"Goes on from step {trainer.position.step:,}", flush=True)
+        return trainer, trainer.train()
+
+    def in_epochs(self, epochs: float) -> Fitting:
+        """The same with so many epochs."""
+        return replace(self, recipe=replace(self.recipe, epochs=epochs))
+
+    def _settings(self, candidate: Candidate) -> Settings:
+        limit = candidate.loaded.max_tokens
+        asked = self.recipe.options.get("max_tokens")
+        if asked is not None and not 8 <= int(asked) <= limit:
+            raise BadInput(f"max_tokens is {asked}; this base takes from 8 to {limit:,}", key="max_tokens", limit=limit)
+        return Settings(self.data.splits.labels, self.recipe.options, limit)

@@ -1,0 +1,300 @@
+"""Self-training of a run: unlabelled rows get labels that a model is sure of, and the next model learns from them too.
+
+The first labels come from label propagation, from a head after contrastive training, or from a model of the labelled
+rows. Each round takes more rows than the one before. What a round chose is kept in the run's scratch, so a run that
+goes on repeats no round. Validation and test rows never get such a label.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from llmos.abi.error import BadInput
+from llmos.abi.frame import Job
+from llmos.abi.json_type import Json
+from llmos.abi.process import Progress
+from llmos.abi.recipe import UNLABELLED, Recipe
+from llmos.abi.task import Family, spec_of
+from llmos.abi.wire import from_json, to_json
+from llmos.data.dataset import LoadedData
+from llmos.data.splits import key_of
+from llmos.data.unlabelled import unlabelled_rows
+from llmos.evaluation.evaluator import Evaluator
+from llmos.evaluation.families.labels import LabelPrediction
+from llmos.evaluation.self_training import believing
+from llmos.evaluation.self_training.selection import Belief, choose, estimated_precision
+from llmos.evaluation.self_training.start import fit_head, spread_labels, vectors_of
+from llmos.nn.adapters.head import PooledHead, SequenceHead
+from llmos.programs.fitting import CHECKPOINTS, Fitting
+from llmos.training.contrastive import PAIRS, STEPS, ContrastiveLoss, contrastive_recipe, draw_pairs, with_vectors
+from llmos.training.examples import Example
+
+MOST_ROWS = 20_000  # that a run learns from: all are compared with each other
+FOLDER = "self-training"
+FIRST_SHARE, LAST_SHARE = 0.5, 0.8  # of each label's rows, the surest, in the first round and in the last
+LEAST_STEPS = 400  # of a round, where the recipe leaves the epochs open
+PROPAGATION, CONTRASTIVE, LABELLED = "propagation", "contrastive", "labelled"
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What one round learned: the places of unlabelled rows, and the rows with their labels."""
+
+    by: str
+    start: str
+    places: tuple[int, ...]
+    rows: tuple[Any, ...]  # Any: of the task's family
+    precision: dict[str, Json]
+    digest: str
+    start_accuracy: dict[str, float] = field(default_factory=dict)
+
+    def plain(self) -> dict[str, Json]:
+        return {"by": self.by, "rows": len(self.rows), "estimated": self.precision}
+
+    @property
+    def sentence(self) -> str:
+        held = self.precision
+        if held["precision"] is None:
+            return f"{len(self.rows):,} rows by {self.by}; no labelled row is left to tell how many labels are right"
+        right = f"{held['precision']:.3f} ({held['low']:.3f} to {held['high']:.3f})"
+        return f"{len(self.rows):,} rows by {self.by}; of {held['rows']:,} labelled rows as sure, right {right}"
+
+
+@dataclass(slots=True)
+class SelfTraining:
+    """The unlabelled rows of a run, and its rounds."""
+
+    fitting: Fitting
+    unlabelled: Sequence[Any]  # Any: rows of the task's family
+    digest: str  # of recipe, data and base
+    rounds: list[Round] = field(default_factory=list)
+
+    def run(self) -> bool:
+        """Choose the rows of every round, training a model between two; False when it was asked to stop."""
+        wanted = self.fitting.recipe.self_training_rounds
+        while len(self.rounds) < wanted:
+            number = len(self.rounds)
+            made = self._read(number) or (self._begin() if number == 0 else self._next(number))
+            if made is None:
+                return False
+            self._write(number, made)
+            self.rounds.append(made)
+            self._report(f"self-training, round {number + 1} of {wanted}: {made.sentence}")
+        return True
+
+    def evidence(self) -> dict[str, Json]:
+        """What the evidence says of the rounds."""
+        if not self.rounds:
+            return {}
+        return {
+            "unlabelled": len(self.unlabelled),
+            "digest": _digest_of_rows(self.unlabelled),
+            "start": self.rounds[0].start,
+            "start_accuracy": self.rounds[0].start_accuracy,
+            "rounds": [one.plain() for one in self.rounds],
+            "summary": f"{len(self.unlabelled):,} unlabelled rows; learned were {self.rounds[-1].sentence}",
+        }
+
+    def fit_last(
+        self, evaluator: Evaluator, train: Sequence[Example[Any]]
+    ) -> tuple[Fitting, Sequence[Example[Any]], str]:
+        """How the final model is fitted: the run's settings, its examples, and their digest."""
+        last = self.rounds[-1]
+        examples = [*train, *self._examples(evaluator, last.rows)]
+        return self._bounded(len(examples)), examples, self._digest_of(last)
+
+    def prepare(self, evaluator: Evaluator) -> bool:
+        """Bring a fresh candidate to where the start left off: contrastive weights and head; False when stopped."""
+        return self.rounds[0].start != CONTRASTIVE or self._contrast(evaluator)
+
+    def _begin(self) -> Round | None:
+        """The first round: by the start that suits these rows."""
+        evaluator = self.fitting.begin()
+        if isinstance(evaluator.candidate.head, SequenceHead) and spec_of(evaluator.task).family is Family.LABELS:
+            return self._begin_with_texts(evaluator)
+        train = evaluator.examples(self.fitting.data.splits.train)
+        _, is_done = self.fitting.fit(evaluator, train, self._mixed(LABELLED), f"{CHECKPOINTS}-0")
+        return self._choose(evaluator, LABELLED, LABELLED, 0) if is_done else None
+
+    def _begin_with_texts(self, evaluator: Evaluator) -> Round | None:
+        splits, task = self.fitting.data.splits, believing(evaluator.task)
+        self._report("self-training: vectors of all rows")
+        train = evaluator.examples(splits.train)
+        others = [*splits.validation, *self._blank()]
+        head = evaluator.candidate.head
+        assert isinstance(head, SequenceHead)
+        examples = [*train, *self._examples(evaluator, others)]
+        vectors, _ = vectors_of(evaluator.candidate, head.pooling, examples)
+        labels = np.array([one.target.labels[0] for one in train])
+        spread = spread_labels(vectors, labels, len(splits.labels))
+        accuracy = {PROPAGATION: spread.accuracy, "head": spread.head_accuracy}
+        said = ", ".join(f"{name} {value:.3f}" for name, value in accuracy.items())
+        self._report(f"self-training: of labelled rows not seen, right {said}")
+        if not spread.is_better:
+            if not self._contrast(evaluator):
+                return None
+            return replace(self._choose(evaluator, CONTRASTIVE, CONTRASTIVE, 0), start_accuracy=accuracy)
+        held_rows = [*splits.train, *splits.validation]
+        shares = np.concatenate([spread.labelled, spread.others])
+        beliefs = task.beliefs_of(
+            [*held_rows, *self.unlabelled], [LabelPrediction(one) for one in shares], evaluator.settings
+        )
+        held, own = beliefs[: len(held_rows)], beliefs[len(held_rows) :]
+        return replace(self._round(held, held_rows, own, PROPAGATION, PROPAGATION, 0), start_accuracy=accuracy)
+
+    def _next(self, number: int) -> Round | None:
+        """A further round: a model learns from the rows of the one before, and says what it believes."""
+        before = self.rounds[-1]
+        evaluator = self.fitting.begin()
+        if not self.prepare(evaluator):
+            return None
+        train = [*evaluator.examples(self.fitting.data.splits.train), *self._examples(evaluator, before.rows)]
+        folder = f"{CHECKPOINTS}-{number}"
+        _, is_done = self._bounded(len(train)).fit(evaluator, train, self._digest_of(before), folder)
+        return self._choose(evaluator, f"model {number}", before.start, number) if is_done else None
+
+    def _contrast(self, evaluator: Evaluator) -> bool:
+        """Train the base by pairs, and fit the head; False when it was asked to stop."""
+        candidate, head = evaluator.candidate, evaluator.candidate.head
+        assert isinstance(head, SequenceHead)
+        train = evaluator.examples(self.fitting.data.splits.train)
+        recipe = contrastive_recipe(self.fitting.recipe)
+        pairs = draw_pairs(train, STEPS * PAIRS, recipe.seed)
+        reader = with_vectors(candidate, PooledHead(head.pooling))
+        digest, folder = self._mixed(CONTRASTIVE), f"{CHECKPOINTS}-{CONTRASTIVE}"
+        trainer, is_done = self.fitting.run(reader, ContrastiveLoss(), pairs, recipe, digest, folder)
+        if is_done:
+            trainer.save()
+            fit_head(candidate, train, len(self.fitting.data.splits.labels))
+        return is_done
+
+    def _choose(self, evaluator: Evaluator, by: str, start: str, number: int) -> Round:
+        """The rows of the round that this model is surest of."""
+        held_rows, task = self.fitting.data.splits.validation, believing(evaluator.task)
+        reader = self._cutting(evaluator)
+        predicted = reader.predict_raw([*held_rows, *self._blank()], self._on_row)
+        beliefs = task.beliefs_of([*held_rows, *self.unlabelled], predicted, evaluator.settings)
+        return self._round(beliefs[: len(held_rows)], held_rows, beliefs[len(held_rows) :], by, start, number)
+
+    def _round(
+        self, held: Sequence[Belief], rows: Sequence[Any], own: Sequence[Belief], by: str, start: str, number: int
+    ) -> Round:
+        last = self.fitting.recipe.self_training_rounds - 1
+        share = FIRST_SHARE + (LAST_SHARE - FIRST_SHARE) * (number / last if last else 0)
+        places, least = choose(own, share)
+        task = believing(self.fitting.recipe.task)
+        right = [task.is_right(row, one) for row, one in zip(rows, held, strict=True)]
+        chosen = tuple(own[i].row for i in places)
+        return Round(by, start, tuple(places), chosen, estimated_precision(held, right, least), _digest(places, chosen))
+
+    def _blank(self) -> list[Any]:
+        blank = believing(self.fitting.recipe.task).blank
+        return [blank(row) for row in self.unlabelled]
+
+    def _cutting(self, evaluator: Evaluator) -> Evaluator:
+        """The evaluator for rows that nobody has looked at: one that is too long is cut."""
+        settings = replace(evaluator.settings, options={**evaluator.settings.options, "truncate": True})
+        return replace(evaluator, settings=settings)
+
+    def _examples(self, evaluator: Evaluator, rows: Sequence[Any]) -> list[Example[Any]]:
+        return self._cutting(evaluator).examples(rows)
+
+    def _bounded(self, rows: int) -> Fitting:
+        """The fitting with as many epochs as the least steps need, if the recipe leaves them open."""
+        recipe = self.fitting.recipe
+        assert recipe.epochs is not None
+        assert recipe.batch_size is not None
+        if self.fitting.job.args.get("epochs") is not None:
+            return self.fitting
+        return self.fitting.in_epochs(min(recipe.epochs, max(1.0, LEAST_STEPS * recipe.batch_size / rows)))
+
+    def _digest_of(self, made: Round) -> str:
+        return self._mixed(made.digest)
+
+    def _mixed(self, what: str) -> str:
+        return hashlib.sha256(f"{self.digest} {_digest_of_rows(self.unlabelled)} {what}".encode()).hexdigest()
+
+    def _read(self, number: int) -> Round | None:
+        """What an earlier start of this run chose for the round; None if it did not come so far."""
+        path = self._path(number)
+        if not path.exists():
+            return None
+        said: dict[str, Any] = from_json(path.read_bytes(), dict[str, Any])  # Any: as Json
+        if said["of"] != self._mixed(""):
+            return None
+        row, labels = believing(self.fitting.recipe.task).labelled, said["labels"]
+        rows = tuple(row(self.unlabelled[i], one) for i, one in zip(said["places"], labels, strict=True))
+        return Round(
+            said["by"],
+            said["start"],
+            tuple(said["places"]),
+            rows,
+            said["precision"],
+            _digest(said["places"], rows),
+            said["accuracy"],
+        )
+
+    def _write(self, number: int, made: Round) -> None:
+        """Keep what the round chose, then drop the checkpoints of the model that chose it."""
+        path = self._path(number)
+        path.parent.mkdir(exist_ok=True)
+        targets = believing(self.fitting.recipe.task).target
+        said = {
+            "of": self._mixed(""),
+            "by": made.by,
+            "start": made.start,
+            "places": list(made.places),
+            "labels": [targets(row) for row in made.rows],
+            "precision": made.precision,
+            "accuracy": made.start_accuracy,
+        }
+        draft = path.with_suffix(".draft")
+        draft.write_bytes(to_json(said))
+        os.replace(draft, path)
+        shutil.rmtree(Path(self.fitting.job.scratch) / f"{CHECKPOINTS}-{number}", ignore_errors=True)
+
+    def _path(self, number: int) -> Path:
+        return Path(self.fitting.job.scratch) / FOLDER / f"round-{number}.json"
+
+    def _on_row(self, done: int) -> None:
+        self.fitting.report(Progress(UNLABELLED, done, len(self.unlabelled), "rows"))
+
+    def _report(self, message: str) -> None:
+        self.fitting.report(Progress(UNLABELLED, message=message))
+
+
+def rows_to_learn(recipe: Recipe, job: Job, data: LoadedData) -> list[Any]:  # Any: rows of the task's family
+    """The recipe's rows without labels, not more than MOST_ROWS; BadInput where none is new."""
+    rows = unlabelled_rows(recipe.data, recipe.task, recipe.options, job.datasets, data.splits)
+    if not rows:
+        raise BadInput(
+            f"{recipe.data.unlabelled} has no row without a label that is not in train, validation or test already. "
+            "Name other rows, or leave unlabelled out",
+            key="data.unlabelled",
+            value=recipe.data.unlabelled,
+        )
+    return sorted(rows, key=_in_no_order)[:MOST_ROWS] if len(rows) > MOST_ROWS else rows
+
+
+def _in_no_order(row: Any) -> str:  # Any: as above
+    """Of a file that has grown, mostly the same rows are taken."""
+    return hashlib.sha256(key_of(row).encode()).hexdigest()
+
+
+def _digest_of_rows(rows: Sequence[Any]) -> str:  # Any: as above
+    return hashlib.sha256("\n".join(map(key_of, rows)).encode()).hexdigest()
+
+
+def _digest(places: Sequence[int], rows: Sequence[Any]) -> str:
+    seen = hashlib.sha256()
+    for place, row in zip(places, rows, strict=True):
+        seen.update(f"{place} {row.target}\n".encode())
+    return seen.hexdigest()

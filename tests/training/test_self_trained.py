@@ -1,0 +1,62 @@
+"""Training with unlabelled rows: evidence says what was learned, and a run that goes on repeats no round."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import tiny_training
+
+from llmos.abi.error import BadSetting
+from llmos.abi.frame import Job
+from llmos.abi.json_type import Json
+from llmos.abi.recipe import check, recipe_of
+from llmos.testing.daemon import FakeDaemon, beside
+
+pytestmark = pytest.mark.torch
+
+
+def trained(told: Job) -> FakeDaemon:
+    from llmos.programs import train
+
+    daemon, channel, close = beside()
+    try:
+        train.main(channel, told)
+    finally:
+        close()
+    return daemon
+
+
+def told_with(folder: Path, texts: list[str], **settings: Json) -> Job:
+    rest = folder / "rest.csv"
+    rest.write_text("\n".join(["text", *texts]))
+    data = {"train": str(tiny_training.sorting(folder)), "unlabelled": str(rest)}
+    return tiny_training.assignment(folder, {"task": "classify", "epochs": 1.0, "data": data, **settings})
+
+
+def test_unlabelled_rows_are_learned_and_only_the_labelled_ones_are_in_the_splits(tmp_path: Path):
+    texts = [f"{word} number {i}" for i in range(30) for word in ("apple", "iron")]
+    dataset, model = trained(told_with(tmp_path, texts)).offers
+    found = model.draft["evidence"]["self_training"]
+    assert found["unlabelled"] == len(texts)
+    assert [one["rows"] for one in found["rounds"]] == sorted(one["rows"] for one in found["rounds"])
+    assert 0 < found["rounds"][-1]["rows"] <= len(texts)
+    assert model.draft["lineage"]["self_training"] == found
+    assert "unlabelled" not in dataset.draft["splits"]
+
+
+def test_a_run_that_goes_on_has_the_rounds_that_it_came_to(tmp_path: Path):
+    told = told_with(tmp_path, [f"{word} number {i}" for i in range(20) for word in ("apple", "iron")])
+    first = trained(told).offers[1].draft["evidence"]["self_training"]
+    kept = sorted((tmp_path / "scratch" / "self-training").glob("round-*.json"))
+    before = [one.stat().st_mtime_ns for one in kept]
+    assert len(kept) == 2
+    assert trained(told).offers[1].draft["evidence"]["self_training"]["rounds"] == first["rounds"]
+    assert [one["rows"] for one in first["rounds"]] and len(before) == len(first["rounds"])
+
+
+@pytest.mark.parametrize("settings", [{"task": "similarity"}, {"options": {"multi_label": True}}])
+def test_unlabelled_rows_are_refused_where_nothing_learns_from_them(settings: dict[str, Json]):
+    args = {"task": "classify", "name": "x", "base": "b", "data": {"train": "/a", "unlabelled": "/b"}, **settings}
+    with pytest.raises(BadSetting):
+        check(recipe_of(args))
