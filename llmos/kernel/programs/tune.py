@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, get_type_hints
 
 from llmos.abi.device import LeaseKind
+from llmos.abi.error import BadInput
 from llmos.abi.frame import Job
 from llmos.abi.model import Manifest
 from llmos.abi.process import Program, Spec
@@ -39,6 +40,14 @@ class Tune(Train):
 
     def check(self, spec: Spec, model: Manifest | None, facts: AdmissionFacts) -> Spec:
         spec = super().check(spec, model, facts)
+        recipe = self.recipe(spec)
+        if recipe.data.unlabelled and not recipe.teacher:
+            raise BadInput(
+                "Trials of a search label no rows themselves. Leave unlabelled out, and train what the search finds "
+                "with it",
+                key="data.unlabelled",
+                value=recipe.data.unlabelled,
+            )
         return replace(spec, args={**spec.args, **check_tuning(spec.args)})
 
     def recipe(self, spec: Spec) -> Recipe:
