@@ -188,9 +188,9 @@ class Training:
         learning = SelfTraining(fit, rows, self._digest())
         if not (learning.run() and learning.prepare(evaluator)):
             return
-        fit, train, digest = learning.fit_last(evaluator, train)
+        fit, learned, digest = learning.fit_last(evaluator, train)
         self.recipe, self.self_training = fit.recipe, learning.evidence()
-        run, is_done = fit.fit(evaluator, train, digest)
+        run, is_done = fit.fit(evaluator, learned, digest)
         if is_done:
             self.finish(evaluator, run, dataset)
 
