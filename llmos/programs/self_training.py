@@ -109,7 +109,7 @@ class SelfTraining:
         """How the final model is fitted: the run's settings, its examples, and their digest."""
         last = self.rounds[-1]
         examples = [*train, *self._examples(evaluator, last.rows)]
-        return self._bounded(len(examples)), examples, self._digest_of(last)
+        return self._in_few_epochs(len(examples)), examples, self._digest_of(last)
 
     def prepare(self, evaluator: Evaluator) -> bool:
         """Bring a fresh candidate to where the start left off: contrastive weights and head; False when stopped."""
@@ -121,7 +121,7 @@ class SelfTraining:
         if isinstance(evaluator.candidate.head, SequenceHead) and spec_of(evaluator.task).family is Family.LABELS:
             return self._begin_with_texts(evaluator)
         train = evaluator.examples(self.fitting.data.splits.train)
-        _, is_done = self.fitting.fit(evaluator, train, self._mixed(LABELLED), f"{CHECKPOINTS}-0")
+        _, is_done = self.fitting.fit(evaluator, train, self._digest_with(LABELLED), f"{CHECKPOINTS}-0")
         return self._choose(evaluator, LABELLED, LABELLED, 0) if is_done else None
 
     def _begin_with_texts(self, evaluator: Evaluator) -> Round | None:
@@ -158,7 +158,7 @@ class SelfTraining:
             return None
         train = [*evaluator.examples(self.fitting.data.splits.train), *self._examples(evaluator, before.rows)]
         folder = f"{CHECKPOINTS}-{number}"
-        _, is_done = self._bounded(len(train)).fit(evaluator, train, self._digest_of(before), folder)
+        _, is_done = self._in_few_epochs(len(train)).fit(evaluator, train, self._digest_of(before), folder)
         return self._choose(evaluator, f"model {number}", before.start, number) if is_done else None
 
     def _contrast(self, evaluator: Evaluator) -> bool:
@@ -169,7 +169,7 @@ class SelfTraining:
         recipe = contrastive_recipe(self.fitting.recipe)
         pairs = draw_pairs(train, STEPS * PAIRS, recipe.seed)
         reader = with_vectors(candidate, PooledHead(head.pooling))
-        digest, folder = self._mixed(CONTRASTIVE), f"{CHECKPOINTS}-{CONTRASTIVE}"
+        digest, folder = self._digest_with(CONTRASTIVE), f"{CHECKPOINTS}-{CONTRASTIVE}"
         trainer, is_done = self.fitting.run(reader, ContrastiveLoss(), pairs, recipe, digest, folder)
         if is_done:
             trainer.save()
@@ -207,7 +207,7 @@ class SelfTraining:
     def _examples(self, evaluator: Evaluator, rows: Sequence[Any]) -> list[Example[Any]]:
         return self._cutting(evaluator).examples(rows)
 
-    def _bounded(self, rows: int) -> Fitting:
+    def _in_few_epochs(self, rows: int) -> Fitting:
         """The fitting with as many epochs as the least steps need, if the recipe leaves them open."""
         recipe = self.fitting.recipe
         assert recipe.epochs is not None
@@ -217,9 +217,9 @@ class SelfTraining:
         return self.fitting.in_epochs(min(recipe.epochs, max(1.0, LEAST_STEPS * recipe.batch_size / rows)))
 
     def _digest_of(self, made: Round) -> str:
-        return self._mixed(made.digest)
+        return self._digest_with(made.digest)
 
-    def _mixed(self, what: str) -> str:
+    def _digest_with(self, what: str) -> str:
         return hashlib.sha256(f"{self.digest} {_digest_of_rows(self.unlabelled)} {what}".encode()).hexdigest()
 
     def _read(self, number: int) -> Round | None:
@@ -228,9 +228,9 @@ class SelfTraining:
         if not path.exists():
             return None
         said: dict[str, Any] = from_json(path.read_bytes(), dict[str, Any])  # Any: as Json
-        if said["of"] != self._mixed(""):
+        if said["of"] != self._digest_with(""):
             return None
-        row, labels = believing(self.fitting.recipe.task).labelled, said["labels"]
+        row, labels = believing(self.fitting.recipe.task).with_target, said["labels"]
         rows = tuple(row(self.unlabelled[i], one) for i, one in zip(said["places"], labels, strict=True))
         return Round(
             said["by"],
@@ -248,7 +248,7 @@ class SelfTraining:
         path.parent.mkdir(exist_ok=True)
         targets = believing(self.fitting.recipe.task).target
         said = {
-            "of": self._mixed(""),
+            "of": self._digest_with(""),
             "by": made.by,
             "start": made.start,
             "places": list(made.places),

@@ -26,7 +26,7 @@ class BelievingFamily(Protocol):
         """The row's label, or its tags, as JSON."""
         ...
 
-    def labelled(self, row: Any, target: Sequence[str]) -> Any:
+    def with_target(self, row: Any, target: Sequence[str]) -> Any:
         """The unlabelled row with what `target` gave."""
         ...
 

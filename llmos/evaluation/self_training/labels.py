@@ -31,7 +31,7 @@ def target(row: LabelRow) -> list[str]:
     return list(row.labels)
 
 
-def labelled(row: LabelRow, target: Sequence[str]) -> LabelRow:
+def with_target(row: LabelRow, target: Sequence[str]) -> LabelRow:
     return replace(row, labels=tuple(target))
 
 

@@ -39,7 +39,7 @@ def target(row: TagRow) -> list[str]:
     return list(row.tags)
 
 
-def labelled(row: TagRow, target: Sequence[str]) -> TagRow:
+def with_target(row: TagRow, target: Sequence[str]) -> TagRow:
     return replace(row, tags=tuple(target), spans=None)
 
 
