@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -19,7 +19,7 @@ from llmos.abi.frame import Accepted, Job, ModelPath
 from llmos.abi.json_type import Json
 from llmos.abi.method import has_adapter, is_on_base
 from llmos.abi.model import Kind, Manifest, Offer, OfferKind, Verdict, content_digest
-from llmos.abi.objective import objective_in, primary_metric_of
+from llmos.abi.objective import objective_in, primary_metric_of, takes_preferences
 from llmos.abi.process import DONE, Progress
 from llmos.abi.recipe import Recipe, check, distillation_of, identity_of, settings_of_method
 from llmos.abi.task import spec_of
@@ -61,7 +61,7 @@ from llmos.training.objectives import loss_of
 from llmos.training.objectives.objective import Loss
 from llmos.training.recipe import resolve
 from llmos.training.trackers import open_tracker
-from llmos.training.trackers.tracker import NoTracker, Tracker
+from llmos.training.trackers.tracker import Tracker
 from llmos.training.trainer import Hooks, Trainer
 
 SAMPLE_ROWS = 2_000  # whose texts are looked at for what the base's tokenizer does not know
@@ -82,8 +82,10 @@ def prepare(channel: Channel, assignment: Job, recipe: Recipe) -> Training | Non
     check(recipe)
     channel.report(Progress("read", unit="rows"))
     key = bytes.fromhex(assignment.row_key)
-    data = gather(recipe.data, recipe.task, reading_options(recipe), assignment.datasets, key=key)
-    recipe = with_form(recipe, data)
+    prefers = takes_preferences(recipe.task)
+    options = reading_options(recipe) if prefers else dict(recipe.options)
+    data = gather(recipe.data, recipe.task, options, assignment.datasets, key=key)
+    recipe = with_form(recipe, data) if prefers else replace(recipe, options={**data.options, **recipe.options})
     recipe = replace(recipe, options=_resolve_options(recipe, data, assignment.models["base"]))
     for note in data.notes:
         print(note, flush=True)
@@ -136,15 +138,22 @@ class Training:
         self.unknown = ""  # that the base knows too few characters of these rows
         self.self_training: dict[str, Json] = {}  # what the evidence says of rows without labels
         self.chosen = ""  # which trial of a search it is
-        self.tracker: Tracker = NoTracker()
+        self.tracker: Tracker | None = None
         self.many = bool(recipe.options.get("multi_label", False))
         torch.set_num_threads(assignment.threads or len(os.sched_getaffinity(0)))
 
     def run(self) -> None:
         """Train, and offer the candidate with its evidence."""
-        if self.recipe.data.unlabelled and not self.recipe.teacher:
-            self._run_self_trained()
-            return
+        try:
+            if self.recipe.data.unlabelled and not self.recipe.teacher:
+                self._run_self_trained()
+            else:
+                self._run_once()
+        finally:
+            if self.tracker is not None:
+                self.tracker.close()
+
+    def _run_once(self) -> None:
         try:
             evaluator, run = self.begin(lambda: self.channel.stop_asked)
         except Stopped:
@@ -155,11 +164,8 @@ class Training:
         self._track()
         if run.resume():
             print(f"Goes on from step {run.position.step:,}", flush=True)
-        try:
-            if run.train():
-                self.finish(evaluator, run, dataset)
-        finally:
-            self.tracker.close()
+        if run.train():
+            self.finish(evaluator, run, dataset)
 
     def _track(self) -> None:
         """Open the recipe's tracker, and give it the settings."""
@@ -173,8 +179,12 @@ class Training:
         self.tracker.parameters({**plain, **settings})
         print(f"{self.recipe.track}: {folder / self.recipe.track / run}", flush=True)
 
+    def _track_figures(self, part: str, figures: Mapping[str, float], step: int) -> None:
+        if self.tracker is not None:
+            self.tracker.scalars({f"{part}/{key}": value for key, value in figures.items()}, step)
+
     def _run_self_trained(self) -> None:
-        """As `run`, with rows that get their labels from models of this run."""
+        """As `_run_once`, with rows that get their labels from models of this run."""
         from llmos.programs.fitting import Fitting  # what other runs do not need
         from llmos.programs.self_training import SelfTraining, rows_to_learn
 
@@ -185,6 +195,7 @@ class Training:
         evaluator.examples([*self.data.splits.validation, *self.data.splits.test])  # too long a row is refused now
         rows = rows_to_learn(self.recipe, self.assignment, self.data)
         dataset = self.offer_dataset()
+        self._track()
         learning = SelfTraining(fit, rows, self._digest())
         if not (learning.run() and learning.prepare(evaluator)):
             return
@@ -207,7 +218,10 @@ class Training:
         taught = self.lessons.examples(evaluator, rows) if self.recipe.teacher else rows
         train = [*taught, *fitting(evaluator, self.augmented.rows)]
         checkpoints, digest = self.scratch / "checkpoints", self._digest()
-        train, validation = with_objective(self.channel, self.recipe, candidate, train, validation, checkpoints, digest)
+        if objective_in(self.recipe.options):
+            train, validation = with_objective(
+                self.channel, self.recipe, candidate, train, validation, checkpoints, digest
+            )
 
         def validate() -> float:
             predicted = predict(candidate, self.recipe.task, validation, evaluator.settings)
@@ -247,7 +261,7 @@ class Training:
     def _report(self, progress: Progress) -> None:
         if progress.phase == "train":
             figures = {key: value for key, value in progress.figures.items() if key != "eta_s"}
-            self.tracker.scalars({f"train/{key}": value for key, value in figures.items()}, int(progress.done))
+            self._track_figures("train", figures, int(progress.done))
         self.channel.report(progress)
         if progress.message:
             print(progress.message, flush=True)
@@ -356,7 +370,7 @@ class Training:
         last = _last(accepted.ref, verdict, judged)
         if self.recipe.serve_dtype == INT8:
             last = replace(last, message=f"{last.message}. {self._in_int8(accepted, draft, verdict)}")
-        self.tracker.scalars({f"test/{name}": value for name, value in judged.metrics.items()}, run.position.step)
+        self._track_figures("test", judged.metrics, run.position.step)
         self._report(last)
 
     def _by_frozen_vectors(self, findings: RowFindings, settings: Settings) -> tuple[dict[str, Json], RowFindings]:

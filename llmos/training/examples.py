@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 from llmos.abi.error import TooLong
+from llmos.abi.objective import takes_preferences
 from llmos.data.row import Row
 from llmos.data.table import bad_row
 from llmos.nn.packing import cut_rows
@@ -64,7 +65,8 @@ class _Form(Protocol):
 
 def _form_of(task: str, rows: Sequence[Row]) -> _Form:
     """That of the task's family; preference rows have their own, whatever is learned of them."""
-    form: _Form = preferences if preferences.holds_preferences(rows) else objective_of(task)
+    is_preference = takes_preferences(task) and preferences.holds_preferences(rows)
+    form: _Form = preferences if is_preference else objective_of(task)
     return form
 
 

@@ -24,14 +24,6 @@ class Tracker(Protocol):
         ...
 
 
-class NoTracker:
-    """Tracks nothing."""
-
-    def parameters(self, values: Mapping[str, Json]) -> None: ...
-    def scalars(self, values: Mapping[str, float], step: int) -> None: ...
-    def close(self) -> None: ...
-
-
 class QuietTracker:
     """Passes on what it gets until that fails; then says so once, and the training goes on without a tracker."""
 
