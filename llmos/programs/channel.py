@@ -81,10 +81,10 @@ class Channel:
         return self._stop.is_set()
 
     def report(self, progress: Progress, *, is_last: bool = False) -> None:
-        """Report progress. At most ten reports a second are sent, and always each phase's first and last."""
+        """Report progress: at most ten reports a second, and each that is a phase's first or last or has a message."""
         now = time.monotonic()
         is_edge = is_last or progress.phase != self._phase or (progress.total > 0 and progress.done >= progress.total)
-        if is_edge or now - self._reported_at >= REPORT_EVERY_S:
+        if is_edge or progress.message or now - self._reported_at >= REPORT_EVERY_S:
             self._reported_at, self._phase = now, progress.phase
             self.send(Report(progress))
         self.report_usage()

@@ -230,11 +230,12 @@ class MemoryProcesses:
             )
             await asyncio.sleep(0)
         spec = self.table[pid].spec
-        if spec.program == "quantize":
-            said = f"{spec.args['model']} is served in int8 already"
-            self.report_progress(pid, Progress(DONE, 1, 1, message=said))
-        if spec.program == "shrink":
-            self.report_progress(pid, Progress(DONE, 1, 1, message=f"a smaller {spec.args['base']} is ready"))
+        ends = {
+            "quantize": "{model} is served in int8 already",
+            "shrink": "a smaller {base} is ready",
+        }
+        if spec.program in ends:
+            self.report_progress(pid, Progress(DONE, 1, 1, message=ends[spec.program].format_map(spec.args)))
         if self.fault is not None:
             self.move(pid, State.EXITED, exit_code=1, fault=self.fault)
             return

@@ -1,13 +1,15 @@
 """Matrix products of few rows (decode): which weight layout this CPU multiplies fastest.
 
 `x @ W.T` and `(W @ x.T).T` are the same numbers. Libraries are optimized for many rows; for few, the large matrix on
-the left can be twice as fast. The weights are not copied.
+the left can be twice as fast. The weights are not copied. In bfloat16 the two differ in their last bits, so a process
+decides once for all layers of one shape: a model that is loaded again answers as before.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +18,7 @@ from torch.nn.functional import linear
 MOST_ROWS = 512  # from here on both ways take the same time, and this one's output is not contiguous
 TRIED_ROWS = 16
 TRIES = 3
+LESS = 0.9  # of the other's time: a smaller gain is chance
 
 
 class TransposedWeights(nn.Linear):
@@ -40,22 +43,28 @@ def transposed_matmul(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 def turn(model: nn.Module) -> bool:
     """Switch the linear layers to that order if it is faster on this CPU; returns whether it is."""
     layers = [module for module in model.modules() if type(module) is nn.Linear]
-    if not layers or layers[0].weight.is_cuda or not _is_faster(max(layers, key=lambda layer: layer.weight.numel())):
+    if not layers or layers[0].weight.is_cuda or not _is_faster(*_largest(layers)):
         return False
     for layer in layers:
         layer.__class__ = TransposedWeights
     return True
 
 
+def _largest(layers: Sequence[nn.Linear]) -> tuple[int, int, torch.dtype]:
+    """The shape of the largest layer, at most 4096 of its outputs, and its dtype."""
+    weight = max(layers, key=lambda layer: layer.weight.numel()).weight
+    return min(4096, weight.shape[0]), weight.shape[1], weight.dtype
+
+
+@cache
 @torch.inference_mode()
-def _is_faster(layer: nn.Linear) -> bool:
-    """Whether it is faster for a part of one layer.
+def _is_faster(outs: int, ins: int, dtype: torch.dtype) -> bool:
+    """Whether it is faster for a layer of this shape.
 
     The fastest of several tries counts: other programs may run beside.
     """
-    weight = layer.weight[:4096]
-    x = torch.ones(TRIED_ROWS, weight.shape[1], dtype=weight.dtype)
-    return _time(lambda: transposed_matmul(x, weight, None)) < _time(lambda: linear(x, weight))
+    weight, x = torch.ones(outs, ins, dtype=dtype), torch.ones(TRIED_ROWS, ins, dtype=dtype)
+    return _time(lambda: transposed_matmul(x, weight, None)) < LESS * _time(lambda: linear(x, weight))
 
 
 def _time(run: Callable[[], Tensor]) -> float:

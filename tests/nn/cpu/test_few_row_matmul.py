@@ -31,3 +31,7 @@ def test_turning_keeps_every_weight_where_it_is():
     is_turned = turn(model)
     assert {name: p.data_ptr() for name, p in model.named_parameters()} == before
     assert all(isinstance(m, TransposedWeights) is is_turned for m in model.modules() if isinstance(m, torch.nn.Linear))
+
+
+def test_a_model_that_is_loaded_again_is_turned_as_before():
+    assert len({turn(copy.deepcopy(plain("llama")).to(torch.bfloat16)) for _ in range(5)}) == 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 pytest.importorskip("llguidance")
@@ -54,7 +56,8 @@ def test_small_plain_rules_need_no_proof_and_what_multiplies_does():
 
 
 def test_a_proof_without_waiters_is_broken_off_and_made_again_for_the_next():
-    rule = Grammar("regex", "(a{700}){700}")  # seconds of compiling
+    texts = [{"properties": {f"p{i}": {"const": f"{i * 7919}" * 5}}} for i in range(9000)]
+    rule = Grammar("json_schema", json.dumps({"anyOf": texts}))  # long to compile, and too large in the end
     looks = iter([False, True])
     with waited_for(lambda: next(looks)), pytest.raises(Cancelled):
         prove(rule)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib import import_module
 
 import pytest
 
@@ -109,7 +110,7 @@ def test_t5s_model_splits_texts_as_transformers_does_and_has_its_extra_ids(tmp_p
 
 @pytest.mark.parametrize("kind", ["MBart", "MBart50"])
 def test_mbart_s_one_model_has_its_ids_and_its_languages_as_transformers_has_them(tmp_path, kind):
-    from transformers import convert_slow_tokenizer
+    convert_slow_tokenizer = import_module("transformers.convert_slow_tokenizer")  # also a function of the package
 
     (tmp_path / "sentencepiece.bpe.model").write_bytes(model(SOURCE, special=MBART))
     wanted = converted(tmp_path / "sentencepiece.bpe.model", getattr(convert_slow_tokenizer, f"{kind}Converter"))
