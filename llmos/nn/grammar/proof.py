@@ -134,10 +134,10 @@ def _read_verdict(process: subprocess.Popen[bytes]) -> bytes | None:
     until = time.monotonic() + WITHIN_S
     try:
         while time.monotonic() < until:
-            with suppress(subprocess.TimeoutExpired):
-                return process.communicate(timeout=LOOK_EVERY_S)[0]
             if is_for_nobody():
                 raise Cancelled("The client that sent the rule has left")
+            with suppress(subprocess.TimeoutExpired):
+                return process.communicate(timeout=LOOK_EVERY_S)[0]
         return None
     finally:
         process.kill()  # no effect if it has ended
