@@ -10,13 +10,14 @@ from typing import Any
 from llmos.abi.error import BadInput
 from llmos.abi.frame import Job, ModelPath
 from llmos.abi.process import Progress
-from llmos.abi.recipe import Recipe
+from llmos.abi.recipe import Recipe, distillation_of
 from llmos.data.dataset import LoadedData
 from llmos.evaluation.evaluator import Evaluator
 from llmos.evaluation.predictions import predict
 from llmos.tasks import Settings
 from llmos.training.candidate import Candidate, begin
 from llmos.training.checkpoint import Checkpoints
+from llmos.training.distillation import SoftLabelLoss, SoftManyLabelsLoss
 from llmos.training.examples import Example
 from llmos.training.losses import balance_labels
 from llmos.training.objectives import loss_of
@@ -44,22 +45,33 @@ class Fitting:
         candidate = begin(self.base, recipe, len(labels), recipe.dtype or "float32", self.job.device)
         return Evaluator(candidate, recipe.task, self._settings(candidate))
 
+    def trainer(
+        self,
+        evaluator: Evaluator,
+        train: Sequence[Example[Any]],
+        digest: str,
+        folder: str = CHECKPOINTS,
+        *,
+        validation: Sequence[Example[Any]] | None = None,
+    ) -> Trainer:
+        """A trainer on these examples that has read no checkpoint yet.
+
+        `validation`: the validation rows' examples, where they are not what the evaluator makes of them.
+        """
+        rows, candidate = self.data.splits.validation, evaluator.candidate
+        held = evaluator.examples(rows) if validation is None else validation
+
+        def validate() -> float:
+            predicted = predict(candidate, self.recipe.task, held, evaluator.settings)
+            return evaluator.primary_metric(rows, predicted)
+
+        return self._trainer(candidate, self._loss(candidate, train), train, self.recipe, digest, folder, validate)
+
     def fit(
         self, evaluator: Evaluator, train: Sequence[Example[Any]], digest: str, folder: str = CHECKPOINTS
     ) -> tuple[Trainer, bool]:
         """Train on these examples, from the checkpoint in this folder if there is one; whether it came to its end."""
-        splits, candidate = self.data.splits, evaluator.candidate
-        validation = evaluator.examples(splits.validation)
-
-        def validate() -> float:
-            predicted = predict(candidate, self.recipe.task, validation, evaluator.settings)
-            return evaluator.primary_metric(splits.validation, predicted)
-
-        weights = None
-        if self.recipe.class_weights == "balanced":
-            weights = balance_labels(train, len(splits.labels)).to(candidate.device)
-        loss = loss_of(self.recipe, len(splits.labels), weights, candidate.head)
-        return self.run(candidate, loss, train, self.recipe, digest, folder, validate)
+        return go_on(self.trainer(evaluator, train, digest, folder))
 
     def run(
         self,
@@ -69,14 +81,34 @@ class Fitting:
         recipe: Recipe,
         digest: str,
         folder: str,
-        validate: Callable[[], float] = lambda: 0.0,
     ) -> tuple[Trainer, bool]:
-        """As `fit`, by this loss and recipe."""
+        """As `fit`, by this loss and recipe, without validation."""
+        return go_on(self._trainer(candidate, loss, train, recipe, digest, folder, lambda: 0.0))
+
+    def _trainer(
+        self,
+        candidate: Candidate,
+        loss: Loss,
+        train: Sequence[Example[Any]],
+        recipe: Recipe,
+        digest: str,
+        folder: str,
+        validate: Callable[[], float],
+    ) -> Trainer:
         place = Checkpoints(Path(self.job.scratch) / folder)
-        trainer = Trainer(candidate, loss, train, recipe, place, Hooks(self.report, self.stop_asked, validate), digest)
-        if trainer.resume():
-            print(f"Goes on from step {trainer.position.step:,}", flush=True)
-        return trainer, trainer.train()
+        return Trainer(candidate, loss, train, recipe, place, Hooks(self.report, self.stop_asked, validate), digest)
+
+    def _loss(self, candidate: Candidate, train: Sequence[Example[Any]]) -> Loss:
+        """The task's loss; with a teacher, that of its soft targets."""
+        recipe, labels = self.recipe, len(self.data.splits.labels)
+        if recipe.teacher:
+            how = distillation_of(recipe)
+            many = bool(recipe.options.get("multi_label", False))
+            return SoftManyLabelsLoss(how, labels) if many else SoftLabelLoss(how)
+        weights = None
+        if recipe.class_weights == "balanced":
+            weights = balance_labels(train, labels).to(candidate.device)
+        return loss_of(recipe, labels, weights, candidate.head)
 
     def in_epochs(self, epochs: float) -> Fitting:
         """The same with so many epochs."""
@@ -88,3 +120,10 @@ class Fitting:
         if asked is not None and not 8 <= int(asked) <= limit:
             raise BadInput(f"max_tokens is {asked}; this base takes from 8 to {limit:,}", key="max_tokens", limit=limit)
         return Settings(self.data.splits.labels, self.recipe.options, limit)
+
+
+def go_on(trainer: Trainer) -> tuple[Trainer, bool]:
+    """Train from the checkpoint, if there is one; whether it came to its end."""
+    if trainer.resume():
+        print(f"Goes on from step {trainer.position.step:,}", flush=True)
+    return trainer, trainer.train()

@@ -49,7 +49,7 @@ def main(channel: Channel, assignment: Job) -> None:
         return
     try:
         if rung == len(shares):
-            training.chosen = f"trial {args['number']} of {args.get('trials', 1)}, by the validation rows"
+            training.remarks.chosen = f"trial {args['number']} of {args.get('trials', 1)}, by the validation rows"
             _finish(channel, training)
         elif (reached := _reach(channel, training, shares[rung], began)) is not None:
             found.append(reached)
