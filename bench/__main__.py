@@ -45,9 +45,10 @@ class Bench(StrEnum):
     LEARNING = "learning"
     METHODS = "methods"
     DISTIL = "distil"
+    FEW_LABELS = "few-labels"
 
 
-WITH_SETS = (Bench.AUGMENTATION, Bench.METHODS)
+WITH_SETS = (Bench.AUGMENTATION, Bench.METHODS, Bench.FEW_LABELS)
 WITH_DTYPE = (Bench.ENCODER, Bench.FINETUNE, Bench.GENERATE, Bench.SERVERS)
 
 
@@ -66,8 +67,9 @@ def main(
     ] = "auto",
     minutes: Annotated[float | None, typer.Option(min=0.1, help="How long the soak lasts.")] = None,
     sets: Annotated[
-        str | None, typer.Option(help="Data sets by commas, in this order (augmentation, methods).")
+        str | None, typer.Option(help="Data sets by commas, in this order (augmentation, methods, few-labels).")
     ] = None,
+    seeds: Annotated[str | None, typer.Option(help="Seeds by commas, such as 1,2,3 (few-labels).")] = None,
     data: Annotated[Path, typer.Option(help="The folder of public data sets.")] = texts.DEFAULT,
     home: Annotated[Path, typer.Option(help="The bench's own LLMOS_HOME.")] = HOME,
     device: Annotated[str | None, typer.Option(help="cpu0, cuda0 ...; the best there is if left out.")] = None,
@@ -80,6 +82,8 @@ def main(
         raise typer.BadParameter(f"{bench} has none; those that have: {', '.join(WITH_DTYPE)}", param_hint="--dtype")
     if sets is not None and bench not in WITH_SETS:
         raise typer.BadParameter(f"{bench} has none; those that have: {', '.join(WITH_SETS)}", param_hint="--sets")
+    if seeds is not None and bench is not Bench.FEW_LABELS:
+        raise typer.BadParameter(f"{bench} has none; {Bench.FEW_LABELS} has", param_hint="--seeds")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a daemon we started ends with us
     try:
         if bench is Bench.SERVERS:
@@ -90,7 +94,8 @@ def main(
             record = _soak(full, minutes, data.absolute(), home.absolute())
         elif bench in WITH_SETS:
             measure: Callable[..., Record] = _module(bench).measure
-            record = measure(data.absolute(), home.absolute(), mode="full" if full else "quick", names=sets)
+            chosen = {} if seeds is None else {"seeds": _numbers(seeds)}
+            record = measure(data.absolute(), home.absolute(), mode="full" if full else "quick", names=sets, **chosen)
         else:
             record = _measure(bench, full, rounds, count, dtype, data.absolute(), home.absolute(), device)
     except (Stop, LlmosError) as stop:
@@ -160,9 +165,20 @@ def _soak(full: bool, minutes: float | None, data: Path, home: Path) -> Record:
     return measure(data, home, mode="full" if full else "quick", minutes=minutes or (30.0 if full else 3.0))
 
 
-def _module(bench: Bench) -> ModuleType:
+def _numbers(seeds: str) -> list[int]:
     try:
-        return import_module("bench.reading" if bench is Bench.DATA else f"bench.{bench}")  # data.py holds the texts
+        found = [int(word) for word in seeds.split(",") if word.strip()]
+    except ValueError:
+        found = []
+    if not found:
+        raise typer.BadParameter(f"{seeds!r} is no list of whole numbers, such as 1,2,3", param_hint="--seeds")
+    return found
+
+
+def _module(bench: Bench) -> ModuleType:
+    name = "reading" if bench is Bench.DATA else bench.replace("-", "_")  # data.py holds the texts
+    try:
+        return import_module(f"bench.{name}")
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] in ("bench", "llmos"):
             raise
