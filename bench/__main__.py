@@ -70,6 +70,7 @@ def main(
         str | None, typer.Option(help="Data sets by commas, in this order (augmentation, methods, few-labels).")
     ] = None,
     seeds: Annotated[str | None, typer.Option(help="Seeds by commas, such as 1,2,3 (few-labels).")] = None,
+    tried: Annotated[str | None, typer.Option("--methods", help="Training methods by commas (methods).")] = None,
     data: Annotated[Path, typer.Option(help="The folder of public data sets.")] = texts.DEFAULT,
     home: Annotated[Path, typer.Option(help="The bench's own LLMOS_HOME.")] = HOME,
     device: Annotated[str | None, typer.Option(help="cpu0, cuda0 ...; the best there is if left out.")] = None,
@@ -80,6 +81,8 @@ def main(
         raise typer.Exit(_each())
     if dtype != "auto" and bench not in WITH_DTYPE:
         raise typer.BadParameter(f"{bench} has none; those that have: {', '.join(WITH_DTYPE)}", param_hint="--dtype")
+    if tried is not None and bench is not Bench.METHODS:
+        raise typer.BadParameter(f"{bench} has none; it is of methods", param_hint="--methods")
     if sets is not None and bench not in WITH_SETS:
         raise typer.BadParameter(f"{bench} has none; those that have: {', '.join(WITH_SETS)}", param_hint="--sets")
     if seeds is not None and bench is not Bench.FEW_LABELS:
@@ -92,6 +95,8 @@ def main(
             record = _generate(full, rounds, count, dtype, data.absolute(), home.absolute(), device)
         elif bench is Bench.SOAK:
             record = _soak(full, minutes, data.absolute(), home.absolute())
+        elif bench is Bench.METHODS:
+            record = _methods(full, rounds, count, sets, tried, data.absolute(), home.absolute())
         elif bench in WITH_SETS:
             measure: Callable[..., Record] = _module(bench).measure
             chosen = {} if seeds is None else {"seeds": _numbers(seeds)}
@@ -143,6 +148,14 @@ def _measure(
     if bench in (Bench.QUALITY, Bench.DISTIL):
         return measure(data, home, mode=mode, count=count)
     return measure(data, home, mode=mode, models=count or 20)
+
+
+def _methods(
+    full: bool, rounds: int | None, count: int | None, sets: str | None, tried: str | None, data: Path, home: Path
+) -> Record:
+    measure: Callable[..., Record] = _module(Bench.METHODS).measure
+    chosen = {"names": sets, "seeds": rounds, "methods": tried, "rows": count}
+    return measure(data, home, mode="full" if full else "quick", **chosen)
 
 
 def _servers(full: bool, rounds: int | None, count: int | None, dtype: str, data: Path, home: Path) -> Record:

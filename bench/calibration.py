@@ -82,7 +82,7 @@ def _measure_set(box: Box, folder: Path, one: Set, size: Size, seed: int) -> Ite
     parts = {part: write(place / f"{part}.csv", rows) for part, rows in split(folder, one, size, seed).items()}
     if not any(model["name"] == name for model in box.ask("GET", "/v1/models")["data"]):
         rows = {part: str(parts[part]) for part in ("train", "validation", "test")}
-        recipe = {"task": "classify", "name": name, "base": "minilm", "data": rows, "seed": seed}
+        recipe = {"task": "classify", "name": name, "base": "minilm", "method": "full", "data": rows, "seed": seed}
         recipe |= {"options": {"abstain": ABSTAIN}, "learning_curve": False, "epochs": size.epochs}
         _run(box, "train", recipe, f"the training of {name}")
     model = box.ask("GET", f"/v1/models/{name}:1")

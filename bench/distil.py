@@ -128,6 +128,7 @@ def _train(box: Box, name: str, base: str, files: Files, epochs: float, teacher:
         "task": "tag",
         "name": name,
         "base": base,
+        "method": "full",
         "data": files.of(taught=teacher is not None),
         "epochs": epochs,
         "seed": SEED,

@@ -76,6 +76,7 @@ def ours(baton: Baton, work: Work) -> Outcome:
         name="bench",
         base="minilm",
         data=Data(""),
+        method="full",
         epochs=work.epochs,
         learning_rate=work.learning_rate,
         batch_size=work.batch_size,

@@ -53,7 +53,15 @@ def assignment(folder: Path, recipe: dict[str, Json], *, dtype: str = "float32",
     """What a trainer is told; `recipe` needs only what matters to the test."""
     scratch = folder / "scratch"
     scratch.mkdir(exist_ok=True)
-    plain = {"name": "sorter", "base": "tiny:1", "epochs": 4.0, "learning_rate": 3e-3, "batch_size": 8, **recipe}
+    plain = {
+        "name": "sorter",
+        "base": "tiny:1",
+        "method": "full",
+        "epochs": 4.0,
+        "learning_rate": 3e-3,
+        "batch_size": 8,
+        **recipe,
+    }
     models = {"base": base(folder), **models}
     return Job(1, "train", plain, str(scratch), dtype=dtype, threads=1, models=models)
 

@@ -202,13 +202,14 @@ class Act(StrEnum):
     RESUME = "resume"  # continue an interrupted or suspended one of its own, with these arguments changed
     KILL = "kill"  # stop one of its own, or give up an interrupted one
     LIST = "list"  # all its own
+    SETTLE = "settle"  # note what it has decided itself: `args` replace its own arguments, and it holds less memory
 
 
 @dataclass(frozen=True, slots=True)
 class Requested:
     """A process asks the kernel for an act on processes of its own; Replied follows.
 
-    `program`, `args` and `title` are of the one to start, `pid` is one that it has started.
+    `program`, `args` and `title` are of the one to start, `pid` is one that it has started. SETTLE is about itself.
     """
 
     request_id: int

@@ -22,7 +22,6 @@ PACKAGE = "llmos.abi.objectives"
 PAIRED, UNPAIRED = "paired", "unpaired"  # rows with a better and a worse answer; with one answer, good or bad
 DETECT, PLAIN = "auto", "off"  # of the option `preferences`: whatever the rows are; the better answer alone
 FORMS = (PAIRED, UNPAIRED)
-DEFAULT_METHOD = "lora"  # where a frozen base is needed and the recipe names no method
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +72,12 @@ def objective_in(options: Mapping[str, Json]) -> ObjectiveSpec | None:
 def objective_settings() -> frozenset[str]:
     """The names of all settings of all objectives."""
     return frozenset(one.name for spec in _specs().values() for one in spec.settings)
+
+
+def needs_reference(options: Mapping[str, Json]) -> bool:
+    """Whether these options name an objective that compares with the frozen base."""
+    spec = objective_in(options)
+    return spec is not None and spec.needs_reference
 
 
 def primary_metric_of(task: str, options: Mapping[str, Json]) -> str:

@@ -11,6 +11,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from difflib import get_close_matches
 
 from llmos.abi.augmentation import Augmentation, check_augmentation, names_in
+from llmos.abi.auto_method import AUTO
 from llmos.abi.distillation import (
     LEAST_TEMPERATURE,
     MOST_TEMPERATURE,
@@ -20,8 +21,8 @@ from llmos.abi.distillation import (
 )
 from llmos.abi.error import BadSetting
 from llmos.abi.json_type import Json
-from llmos.abi.method import MethodSpec, method_names, method_of
-from llmos.abi.objective import DEFAULT_METHOD, objective_in, takes_preferences
+from llmos.abi.method import MethodSpec, method_names, method_of, method_specs
+from llmos.abi.objective import objective_in, takes_preferences
 from llmos.abi.task import (
     BATCH_SIZE,
     Family,
@@ -101,7 +102,7 @@ class Recipe:
     name: str
     base: str
     data: Data
-    method: str = "full"  # a name of llmos/abi/methods
+    method: str = AUTO  # a name of llmos/abi/methods; auto: by llmos/abi/auto_method.py, once the rows are read
     lora: Lora = Lora()
     options: dict[str, Json] = field(
         default_factory=dict
@@ -134,6 +135,7 @@ class Recipe:
         default=True, metadata=LATER
     )  # what fewer rows give, and training rows near to errors: seconds, by the base's frozen vectors
     self_training_rounds: int = field(default=1, metadata=LATER)  # with rows without labels and no teacher
+    method_why: str = field(default="", metadata=LATER)  # why auto chose the method; empty: it was named
     method_settings: dict[str, Json] = field(default_factory=dict, metadata=LATER)  # the method's own: rank, alpha ...
     teacher: str | None = field(default=None, metadata=LATER)  # a model of the store, to be distilled
     teacher_weight: float = field(default=TEACHER_WEIGHT, metadata=LATER)  # in the loss of a row with a label
@@ -223,21 +225,14 @@ def recipe_of(args: Mapping[str, Json]) -> Recipe:
                     value=given[key],
                     expected=known,
                 )
-    return from_plain(with_method(args), Recipe)
-
-
-def with_method(args: Mapping[str, Json]) -> Mapping[str, Json]:
-    """The arguments with a method that keeps the base, where they name none and the objective needs a frozen base."""
-    objective = objective_in(args.get("options") or {})
-    is_open = args.get("method") is None and objective is not None and objective.needs_reference
-    return {**args, "method": DEFAULT_METHOD} if is_open else args
+    return from_plain(args, Recipe)
 
 
 def check(recipe: Recipe) -> None:
     """Raise BadSetting for the first invalid value, before any device is requested."""
     for key, value, allowed in (
         ("task", recipe.task, trainable_tasks()),
-        ("method", recipe.method, method_names()),
+        ("method", recipe.method, (AUTO, *method_names())),
         ("schedule", recipe.schedule, SCHEDULES),
         ("class_weights", recipe.class_weights, CLASS_WEIGHTS),
         ("dtype", recipe.dtype or DTYPES[0], DTYPES),
@@ -335,6 +330,9 @@ def _default(name: str) -> object:
 
 def _check_method(recipe: Recipe) -> None:
     """Check the method's settings, and that the task has something for it to train."""
+    if recipe.method == AUTO:
+        _check_open_method(recipe)
+        return
     spec: MethodSpec = method_of(recipe.method)
     settings_of_method(recipe)
     if not spec.field and recipe.lora != Lora():
@@ -350,6 +348,25 @@ def _check_method(recipe: Recipe) -> None:
         raise _bad("method", spec.name, f"another for {recipe.task}, which has no head to train")
 
 
+def _check_open_method(recipe: Recipe) -> None:
+    """Check that no setting of a method is given where the rule is to choose the method."""
+    given: dict[str, Json] = dict(recipe.method_settings)
+    given |= {
+        one.name: getattr(recipe.lora, one.name)
+        for one in fields(Lora)
+        if getattr(recipe.lora, one.name) != one.default
+    }
+    for key, value in given.items():
+        able = [spec.name for spec in method_specs().values() if key in {one.name for one in spec.settings}]
+        raise BadSetting(
+            f"{key} is a setting of a method, and the method is {AUTO}. Name the method too; those that have {key}: "
+            f"{', '.join(able) or 'none'}",
+            key=key,
+            value=value,
+            expected=able,
+        )
+
+
 def _check_objective(recipe: Recipe) -> None:
     """Check the objective on preferences and its settings, and that there is a frozen base where it needs one."""
     spec = objective_in(recipe.options)
@@ -362,7 +379,7 @@ def _check_objective(recipe: Recipe) -> None:
         able = ", ".join(task for task in trainable_tasks() if takes_preferences(task))
         raise _bad("objective", spec.name, f"left out for {recipe.task}. Tasks that learn from preferences: {able}")
     spec.values(recipe.objective_settings)
-    if spec.needs_reference and not method_of(recipe.method).keeps_base:
+    if spec.needs_reference and recipe.method != AUTO and not method_of(recipe.method).keeps_base:
         raise _bad("method", recipe.method, f"one that keeps the base, such as lora: {spec.name} compares with it")
 
 

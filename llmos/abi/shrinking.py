@@ -9,6 +9,7 @@ from llmos.abi.error import BadSetting
 from llmos.abi.json_type import Json
 
 DIMENSIONS = 256
+TABLE_ARCHITECTURE = "StaticEmbeddings"
 MOST_DIMENSIONS, MOST_NEIGHBOURS, MOST_LAYERS = 8192, 16, 1000
 
 
@@ -29,6 +30,11 @@ class Shrinking:
         """The new base's name where none was given."""
         name = base.partition(":")[0]
         return f"{name}-static" if self.is_static else f"{name}-{self.count or len(self.layers)}-layers"
+
+
+def is_table(architecture: str) -> bool:
+    """Whether a base of this architecture is a static table of token vectors, without layers."""
+    return architecture == TABLE_ARCHITECTURE
 
 
 def shrinking_of(args: Mapping[str, Json]) -> Shrinking:

@@ -125,6 +125,7 @@ def ensure_trained(client: Client, lesson: Lesson, rows: Path) -> str:
         validation=str(rows / lesson.files.format("validation")),
         test=str(rows / lesson.files.format("test")),
         base="minilm",
+        method="full",
         name=lesson.name,
         epochs=lesson.epochs,
         batch_size=16,

@@ -179,7 +179,10 @@ def _why_none(model: Model) -> str:
 def _method(model: Model) -> str | None:
     """The model's method, and how such models are served."""
     spec = find_method(model.method)
-    return model.method if spec is None else f"{spec.name}, served {spec.serving}"
+    if spec is None:
+        return model.method
+    why = (model.lineage.get("recipe") or {}).get("method_why")
+    return f"{spec.name}, served {spec.serving}{f' ({why})' if why else ''}"
 
 
 def _say_model(model: Model) -> None:

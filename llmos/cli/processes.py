@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from llmos.sdk.client import Client
 
 TOP_EVERY_S = 1.0
-HEAD = ("PID", "PROGRAM", "STATE", "PRIORITY", "PROGRESS", "CPU", "MEMORY", "AGE", "TITLE")
+HEAD = ("PID", "PROGRAM", "STATE", "PRIORITY", "METHOD", "PROGRESS", "CPU", "MEMORY", "AGE", "TITLE")
 
 Pid = Annotated[int, typer.Argument(metavar="PID", help="The process's pid, as `llmos ps` shows it.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -51,6 +51,7 @@ def rows(processes: Iterable[Process]) -> list[tuple[object, ...]]:
             p.spec.program,
             _state(p),
             p.spec.priority,
+            _method(p),
             _progress(p),
             span(p.usage.cpu_s),
             size(p.usage.rss_bytes) if p.usage.rss_bytes else "",
@@ -59,6 +60,12 @@ def rows(processes: Iterable[Process]) -> list[tuple[object, ...]]:
         )
         for p in processes
     ]
+
+
+def _method(process: Process) -> str:
+    """What a trainer trains by: `auto` until it has chosen, then the method, with `auto` beside it."""
+    method = process.spec.args.get("method") or ""
+    return f"{method} (auto)" if process.spec.args.get("method_why") else str(method)
 
 
 def _state(process: Process) -> str:

@@ -60,7 +60,7 @@ def train(
     ] = None,
     unlabelled: Annotated[str | None, typer.Option(help="Rows without labels, to learn from too.")] = None,
     method: Annotated[
-        str | None, typer.Option(help="What is trained: full, lora, head, dora, ia3 ... (docs/methods.md).")
+        str | None, typer.Option(help="What is trained: auto (the default), lora, full, head ... (docs/methods.md).")
     ] = None,
     epochs: Annotated[float | None, typer.Option(help="Passes over the rows.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="The encoder's learning rate.")] = None,

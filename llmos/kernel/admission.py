@@ -45,12 +45,19 @@ def admit(
         spec = replace(spec, args={**spec.args, declaration.model_argument: model.ref})
     spec = declaration.check(spec, model, AdmissionFacts(store, engine))
     model = _model(declaration, spec, store)  # the check may have chosen another version
-    facts = _footprint_facts(declaration, spec, model, store)
-    needs = declaration.footprint(spec, model, replace(facts, kv_bytes=kv_bytes, threads=threads or facts.threads))
+    needs = footprint_of(spec, store, kv_bytes, threads)
     title = shorten(spec.title or declaration.title(spec), MOST_TITLE)
     if model is not None and model.dtype and declaration.traits.answers_calls:
         title += f" in {model.dtype}"
     return replace(spec, title=title, need_bytes=sum(needs.values())), needs
+
+
+def footprint_of(spec: Spec, store: Store, kv_bytes: int, threads: int = 0) -> dict[LeaseKind, int]:
+    """The bytes that a process of this checked spec needs, by kind."""
+    declaration = declaration_of(spec.program)
+    model = _model(declaration, spec, store)
+    facts = _footprint_facts(declaration, spec, model, store)
+    return declaration.footprint(spec, model, replace(facts, kv_bytes=kv_bytes, threads=threads or facts.threads))
 
 
 def check_args(spec: Spec) -> None:

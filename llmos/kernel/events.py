@@ -81,6 +81,16 @@ class ResumeAsked(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Settled(Event):
+    """A process has decided arguments that were left to it: `args` are theirs, `needs` its footprint from now on."""
+
+    durability: ClassVar[Durability] = Durability.FSYNCED
+    pid: int
+    args: dict[str, Json]
+    needs: dict[LeaseKind, int]
+
+
+@dataclass(frozen=True, slots=True)
 class NiceAsked(Event):
     pid: int
     priority: Priority

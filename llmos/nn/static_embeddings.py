@@ -15,8 +15,10 @@ from torch.nn.functional import gelu
 from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
+from llmos.abi.shrinking import TABLE_ARCHITECTURE
+
 KIND = "llmos_static"
-ARCHITECTURE = "StaticEmbeddings"
+ARCHITECTURE = TABLE_ARCHITECTURE
 
 
 class StaticConfig(PretrainedConfig):  # type: ignore[misc]  # transformers' class is Any to the checker

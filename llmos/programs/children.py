@@ -1,4 +1,4 @@
-"""The processes that a program has started: its requests to the kernel, and what becomes of them."""
+"""A program's requests to the kernel: about the processes that it has started, and what becomes of them."""
 
 from __future__ import annotations
 
@@ -38,6 +38,10 @@ class Children:
     def kill(self, pid: int) -> Process:
         """Stop one, or give up an interrupted one."""
         return self._ask(Act.KILL, pid=pid)[0]
+
+    def settle(self, args: Mapping[str, Json]) -> None:
+        """Tell the kernel what this process has decided of its own arguments; it has noted that when this returns."""
+        self._ask(Act.SETTLE, args=dict(args))
 
     def wait(self, pid: int, on_change: Callable[[Process], None] = lambda process: None) -> Process:
         """Wait until this process is interrupted or has exited."""

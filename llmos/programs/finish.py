@@ -201,6 +201,7 @@ class Finish:
             "base": self.base.manifest.ref,
             "dataset": ", of ".join([dataset, *parents_of(self.data)]),
             "method": _describe_method(recipe),
+            **({"why this method": recipe.method_why} if recipe.method_why else {}),
             **_describe_objective(recipe),
             "epochs": f"{recipe.epochs:g}",
             "learning rate": f"{recipe.learning_rate:g}, head {recipe.head_rate_ratio:g} times that",

@@ -27,6 +27,7 @@ from llmos.programs.channel import Channel, Stopped
 from llmos.programs.dataset_version import offer_dataset
 from llmos.programs.finish import Finish, Remarks, parents_of
 from llmos.programs.fitting import CHECKPOINTS, Fitting, go_on
+from llmos.programs.method_choice import with_method
 from llmos.programs.preference_training import reading_options, with_form, with_objective
 from llmos.programs.resident import with_resident
 from llmos.programs.teaching import Lessons, ask_teacher, taught_data
@@ -65,6 +66,11 @@ def prepare(channel: Channel, assignment: Job, recipe: Recipe) -> Training | Non
         channel.report(Progress("read", message=f"Leakage: {leak}"))
         print(f"Leakage: {leak}", flush=True)
     base = with_resident(channel, assignment, assignment.models["base"])
+    try:
+        recipe = with_method(channel, recipe, len(data.splits.train), base)
+    except Stopped:
+        print("Stopped before the first step", flush=True)
+        return None
     lessons = Lessons()
     if recipe.teacher:
         data = taught_data(data, assignment.models["teacher"])

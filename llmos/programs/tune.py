@@ -15,6 +15,7 @@ from llmos.abi.error import BadInput, LlmosError, error_of
 from llmos.abi.frame import Job
 from llmos.abi.json_type import Json
 from llmos.abi.method import method_of
+from llmos.abi.objective import needs_reference
 from llmos.abi.process import DONE, Process, Progress, State
 from llmos.abi.recipe import Lora, Recipe, check
 from llmos.abi.task import spec_of
@@ -24,6 +25,7 @@ from llmos.data.dataset import gather
 from llmos.programs.channel import Channel, Stopped
 from llmos.programs.children import Children
 from llmos.programs.dataset_operation import keep_result
+from llmos.programs.method_choice import chosen_method
 from llmos.programs.trial_outcome import outcome_of
 from llmos.training.recipe import POOLING_HEADS, resolve
 from llmos.tuning.halving import HalvingPlan, decide, plan_of, progress
@@ -63,6 +65,7 @@ class SearchRun:
         data = gather(recipe.data, recipe.task, recipe.options, job.datasets, key=bytes.fromhex(job.row_key))
         rows, labels = len(data.splits.train), len(data.splits.labels)
         self.plan: HalvingPlan = plan_of(budget_of(str(job.args["budget"])))
+        self.recipe = recipe = replace(chosen_method(recipe, rows, job.models["base"]), method_why="")
         factor = float(job.models["base"].manifest.options.get("rate_factor", 1.0))
         pooling = str(job.models["base"].manifest.options.get("pooling", "mean"))
         self.space = space_of(_facts(job, recipe, pooling))
@@ -236,7 +239,9 @@ def _methods(recipe: Recipe) -> tuple[str, ...]:
     if recipe.lora != Lora():
         return ("lora",)
     has_head = spec_of(recipe.task).head in ("sequence", "token")
-    return tuple(name for name in METHODS if has_head or method_of(name).trains_layers)
+    specs = [method_of(name) for name in METHODS]
+    is_frozen = needs_reference(recipe.options)
+    return tuple(spec.name for spec in specs if (has_head or spec.trains_layers) and (spec.keeps_base or not is_frozen))
 
 
 def flat_settings(changes: Mapping[str, Json]) -> dict[str, Json]:

@@ -22,7 +22,7 @@ from llmos.abi.method import setting_names
 from llmos.abi.model import DatasetManifest
 from llmos.abi.objective import objective_settings
 from llmos.abi.process import Priority, Process
-from llmos.abi.recipe import ROW_FILES, Data, Lora, Recipe, starter, with_method
+from llmos.abi.recipe import ROW_FILES, Data, Lora, Recipe, starter
 from llmos.abi.row_outcome import RowErrors
 from llmos.abi.row_path import split_part
 from llmos.abi.task import find_spec, recipe_options
@@ -397,7 +397,7 @@ def recipe(task: str, name: str, base: str | None, data: str | Path | Data, sett
         "method_settings": own,
         "objective_settings": aims,
     }
-    return from_plain(with_method({**plain, **run}), Recipe)
+    return from_plain({**plain, **run}, Recipe)
 
 
 def data_of(data: str | Path | Data, **settings: Json) -> Data:

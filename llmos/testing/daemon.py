@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from llmos.abi.frame import Accepted, FromChild, Offered, Report, ToChild
+from llmos.abi.frame import Accepted, FromChild, Offered, Replied, Report, Requested, ToChild
 from llmos.abi.model import Offer, OfferKind
 from llmos.abi.process import Progress
 from llmos.abi.wire import Splitter, encode
@@ -56,6 +56,8 @@ class FakeDaemon:
         assert isinstance(frame, FromChild)
         self.said.append(frame)
         self._on_frame(frame)
+        if isinstance(frame, Requested):
+            self.send(Replied(frame.request_id))
         if isinstance(frame, Offered):
             mark = "@" if frame.offer.kind is OfferKind.DATASET else ":"
             assert all((Path(frame.offer.folder) / path).is_file() for path, _ in frame.offer.files)

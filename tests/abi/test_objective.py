@@ -25,17 +25,16 @@ def test_every_objective_has_a_paper_settings_and_a_metric() -> None:
     assert {"beta", "nll_weight", "desirable_weight"} <= objective_settings()
 
 
-def test_an_objective_that_needs_a_frozen_base_trains_lora_unless_a_method_is_named() -> None:
-    assert recipe(options={"objective": "dpo"}).method == "lora"
-    assert recipe(options={"objective": "orpo"}).method == "full"
-    assert recipe().method == "full"
+def test_an_objective_that_needs_a_frozen_base_takes_no_method_that_changes_it() -> None:
+    check(recipe(options={"objective": "dpo"}))
+    check(recipe(options={"objective": "orpo"}, method="full"))
     with fails_with(BadSetting, key="method"):
         check(recipe(options={"objective": "kto"}, method="full"))
 
 
 def test_the_client_gives_settings_to_the_objective() -> None:
     made = request.recipe("chat", "n", None, __file__, {"objective": "dpo", "beta": 0.3})
-    assert (made.options, made.objective_settings, made.method) == ({"objective": "dpo"}, {"beta": 0.3}, "lora")
+    assert (made.options, made.objective_settings, made.method) == ({"objective": "dpo"}, {"beta": 0.3}, "auto")
     check(made)
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from llmos.abi.recipe import Data, Recipe, identity_of
 
-RECIPE = Recipe(task="classify", name="n", base="b", data=Data("x"))
+RECIPE = Recipe(task="classify", name="n", base="b", data=Data("x"), method="full")
 DIGEST = "18ee2ba2c7e8dbf9a1be81ab2d73d5dea9a85a25fe9162d15e32670a5ec891a3"  # of this recipe, in version 0.1
 
 

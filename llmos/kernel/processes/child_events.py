@@ -69,6 +69,19 @@ def on_detached(table: ProcessTable, event: ev.Detached) -> list[Effect]:
     return []
 
 
+def on_settled(table: ProcessTable, event: ev.Settled) -> list[Effect]:
+    """The process has decided its open arguments: a later life has them too, and it holds what it needs with them."""
+    process = table.process(event.pid)
+    runtime = table.runtimes[event.pid]
+    if process.state in ALIVE:
+        for kind in {*runtime.needs, *event.needs}:
+            _lease(table, process, kind, event.needs.get(kind, 0) - runtime.needs.get(kind, 0))
+    table.runtimes[event.pid] = replace(runtime, needs=event.needs)
+    spec = replace(process.spec, args={**process.spec.args, **event.args}, need_bytes=sum(event.needs.values()))
+    table.put(replace(process, spec=spec))
+    return []
+
+
 def on_renice_refused(table: ProcessTable, event: ev.ReniceRefused) -> list[Effect]:
     process = table.process(event.pid)
     if (
@@ -144,6 +157,7 @@ HANDLERS: dict[type[Event], Callable[[ProcessTable, Any], list[Effect]]] = {
     ev.Ready: on_ready,
     ev.Attached: on_attached,
     ev.Detached: on_detached,
+    ev.Settled: on_settled,
     ev.ReniceRefused: on_renice_refused,
     ev.Report: on_report,
     ev.UsageReport: on_usage_report,
@@ -178,13 +192,18 @@ def _weigh(table: ProcessTable, process: Process, weights_bytes: int) -> Process
     """Correct the process's lease and footprint to its real weights."""
     runtime = table.runtimes[process.pid]
     more = weights_bytes - runtime.needs.get(LeaseKind.WEIGHTS, 0)
-    difference = Lease(process.pid, process.spec.device, LeaseKind.WEIGHTS, abs(more))
+    _lease(table, process, LeaseKind.WEIGHTS, more)
+    table.runtimes[process.pid] = replace(runtime, needs={**runtime.needs, LeaseKind.WEIGHTS: weights_bytes})
+    return replace(process, spec=replace(process.spec, need_bytes=process.spec.need_bytes + more))
+
+
+def _lease(table: ProcessTable, process: Process, kind: LeaseKind, more: int) -> None:
+    """Lease so much more, or less, for a process that runs."""
+    difference = Lease(process.pid, process.spec.device, kind, abs(more))
     if more > 0:
         table.ledger.book(difference)  # the memory is in use already, so the account may be overdrawn
     else:
         table.ledger.give_back(difference)
-    table.runtimes[process.pid] = replace(runtime, needs={**runtime.needs, LeaseKind.WEIGHTS: weights_bytes})
-    return replace(process, spec=replace(process.spec, need_bytes=process.spec.need_bytes + more))
 
 
 def _back_off(table: ProcessTable, process: Process, crashes: int, wait_s: float, reason: str) -> list[Effect]:

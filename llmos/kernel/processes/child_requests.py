@@ -63,6 +63,8 @@ class ChildRequests:
                 return (await self._processes.resume(self._own(pid, request.pid), request.args),)
             case Act.KILL:
                 return (await self._processes.kill(self._own(pid, request.pid), reason=f"ended by process {pid}"),)
+            case Act.SETTLE:
+                return (await self._processes.settle(pid, request.args),)
             case Act.LIST:
                 return tuple(one for one in self._processes.all() if one.spec.parent == pid)
 

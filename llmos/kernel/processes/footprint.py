@@ -7,14 +7,17 @@ row longer than a pass needs more than estimated.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 
+from llmos.abi.auto_method import AUTO, choosable
 from llmos.abi.device import LeaseKind
 from llmos.abi.json_type import Json
 from llmos.abi.method import MethodSpec, Widths, method_of
 from llmos.abi.model import Manifest, Part
+from llmos.abi.objective import needs_reference
 from llmos.abi.recipe import Recipe, batch_size_of, settings_of_method, shares_of, token_budget_of
+from llmos.abi.shrinking import is_table
 from llmos.abi.task import find_spec, is_generative
 from llmos.kernel.processes.ledger import MIB
 
@@ -132,13 +135,23 @@ def serving_footprint(model: Manifest, facts: FootprintFacts = NOTHING) -> dict[
 def training_footprint(
     recipe: Recipe, device: str, base: Manifest, facts: FootprintFacts = NOTHING
 ) -> dict[LeaseKind, int]:
-    """The bytes of a training run on this base."""
+    """The bytes of a training run on this base; with a method that is not chosen yet, of the largest it may be."""
+    if recipe.method == AUTO:
+        able = methods_open_to(recipe, base)
+        every = [training_footprint(replace(recipe, method=name), device, base, facts) for name in able]
+        return {kind: max(one[kind] for one in every) for kind in every[0]}
     weights = _loaded_bytes(base, facts)
     if facts.shape is not None and facts.shape.is_half:
         weights = max(2 * weights_bytes(base), facts.resident_bytes)
     limit = base.options.get("max_tokens")
     needs = _of_training(recipe, device, weights, limit if isinstance(limit, int) else 0, facts)
     return needs | {LeaseKind.WEIGHTS: needs[LeaseKind.WEIGHTS] + facts.beside_bytes}
+
+
+def methods_open_to(recipe: Recipe, base: Manifest) -> tuple[str, ...]:
+    """The methods that the rule may choose for a recipe that names none."""
+    is_static, needs_frozen_base = is_table(base.architecture), needs_reference(recipe.options)
+    return choosable(recipe.task, is_static=is_static, needs_frozen_base=needs_frozen_base)
 
 
 def _loaded_bytes(model: Manifest, facts: FootprintFacts) -> int:

@@ -14,7 +14,7 @@ from llmos.abi.json_type import Json
 from llmos.abi.process import Priority, Process, Spec
 from llmos.config import Config
 from llmos.kernel import events as ev
-from llmos.kernel.admission import admit
+from llmos.kernel.admission import admit, footprint_of
 from llmos.kernel.children.cleanup import EXPORT
 from llmos.kernel.children.log_reader import follow_log, read_log
 from llmos.kernel.children.logs import log_path
@@ -77,6 +77,17 @@ class ProcessService:
 
     async def resume(self, pid: int, args: Mapping[str, Json] = NOTHING) -> Process:
         await self._loop.ask(ev.ResumeAsked(self._clock(), pid, dict(args)))
+        return self._table.process(pid)
+
+    async def settle(self, pid: int, args: Mapping[str, Json]) -> Process:
+        """Note what a process has decided of the arguments that its program leaves to it, and what it needs then."""
+        spec = self._table.process(pid).spec
+        if unknown := sorted(args.keys() - declaration_of(spec.program).settles):
+            raise BadSetting(f"{spec.program} does not decide {unknown[0]!r} itself", key=unknown[0])
+        settled = replace(spec, args={**spec.args, **args})
+        known = (self._store, self._config.kv_bytes, self._config.threads)
+        needs = await asyncio.to_thread(footprint_of, settled, *known)
+        await self._loop.ask(ev.Settled(self._clock(), pid, dict(args), needs))
         return self._table.process(pid)
 
     async def nice(self, pid: int, priority: Priority) -> Process:

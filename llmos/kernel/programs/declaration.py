@@ -74,6 +74,9 @@ class Declaration:
     starts: ClassVar[frozenset[Program]] = frozenset()
     """The programs that its process may start (kernel/processes/child_requests.py)."""
 
+    settles: ClassVar[frozenset[str]] = frozenset()
+    """The arguments that its process decides itself where they are left to it, and tells the kernel."""
+
     default_priority: ClassVar[Priority] = Priority.BATCH
     traits: ClassVar[Traits] = Traits()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, get_type_hints
 
+from llmos.abi.auto_method import BEFORE_AUTO
 from llmos.abi.device import LeaseKind
 from llmos.abi.engine import DEFAULT, check_engine
 from llmos.abi.error import BadInput
@@ -37,6 +38,7 @@ class Train(Declaration):
     needs_base = True
     needs_shape = True
     needs_row_key = True
+    settles = frozenset({"method", "method_why"})
     default_priority = Priority.BACKGROUND
     traits = Traits(is_resumable=True, uses_models=True, exclusive_work="trains")
 
@@ -47,7 +49,7 @@ class Train(Declaration):
         _check_recipe(recipe, facts)
         if recipe.teacher:
             spec = replace(spec, args={**spec.args, "teacher": _check_teacher(recipe, facts.store).ref})
-        return _on_floats(spec, model, facts.store)
+        return _on_floats(replace(spec, args={**spec.args, "method": recipe.method}), model, facts.store)
 
     def beside_bytes(self, spec: Spec, store: Store) -> int:
         ref = spec.args.get("teacher")
@@ -79,7 +81,9 @@ class Train(Declaration):
         }
         quantized = in_int8(job.models["base"].manifest, store, job.dtype)
         tracks = str(config.home / TRACKS)
-        return replace(job, models=job.models | before | quantized, datasets=job.datasets | datasets, tracks=tracks)
+        args = {"method": BEFORE_AUTO, **job.args}  # of a journal without it, written before there was a rule
+        models = job.models | before | quantized
+        return replace(job, args=args, models=models, datasets=job.datasets | datasets, tracks=tracks)
 
 
 def _check_recipe(recipe: Recipe, facts: AdmissionFacts) -> None:

@@ -46,6 +46,10 @@ class Service:
         self.done.append(("resume", pid, args))
         return replace(self._table.process(pid), state=State.QUEUED)
 
+    async def settle(self, pid: int, args: dict[str, Any]) -> Process:
+        self.done.append(("settle", pid, args))
+        return self._table.process(pid)
+
     async def kill(self, pid: int, *, reason: str) -> Process:
         raise IllegalMove("it has exited", pid=pid)
 
@@ -111,6 +115,12 @@ def test_a_process_may_not_touch_those_of_others(act):
     reply, service = reply_to(Requested(9, act, pid=3))
     assert reply.fault is not None
     assert service.done == []
+
+
+def test_what_a_process_decides_is_about_itself_alone():
+    reply, service = reply_to(Requested(9, Act.SETTLE, args={"method": "lora"}, pid=3))
+    assert service.done == [("settle", 1, {"method": "lora"})]
+    assert [one.pid for one in reply.processes] == [1]
 
 
 def test_a_process_lists_its_own():

@@ -308,6 +308,29 @@ def test_what_is_idle_says_what_bringing_it_back_would_take():
     ]
 
 
+def test_what_a_process_has_decided_itself_is_its_own_from_then_on_with_the_memory_that_it_takes():
+    table = table_with(TRAIN, State.READY)
+    needs = {LeaseKind.WEIGHTS: 3, LeaseKind.OPTIMIZER: 2}
+    table.apply(ev.Settled(4.0, 1, {"method": "lora"}, needs))
+    assert table.process(1).spec.args["method"] == "lora"
+    assert {lease.kind: lease.size_bytes for lease in table.ledger.leases()} == needs
+    table.apply(exited(-9))
+    table.ledger.audit([])
+    table.apply(ev.ResumeAsked(6.0, 1))
+    assert table.process(1).spec.args["method"] == "lora"
+    assert table.process(1).spec.need_bytes == 5
+    table.apply(ev.Admitted(7.0, 1))
+    assert table.ledger.held_bytes(1, "cpu0") == 5
+
+
+def test_what_a_process_decided_just_before_it_ended_leases_nothing():
+    table = table_with(TRAIN, State.READY)
+    table.apply(exited(-9))
+    table.apply(ev.Settled(6.0, 1, {"method": "lora"}, {LeaseKind.WEIGHTS: 3}))
+    assert table.ledger.leases() == ()
+    assert table.process(1).spec.args["method"] == "lora"
+
+
 @pytest.mark.parametrize("weights_bytes", [4, 10, 25, 2000])
 def test_the_weight_bytes_that_a_process_reports_are_its_next_footprint(weights_bytes):
     table = table_with(SERVE, State.STARTING)
