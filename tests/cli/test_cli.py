@@ -19,7 +19,7 @@ from llmos.abi.error import BadSetting, Fault, TooLong
 from llmos.abi.process import Process, Progress, Spec, State
 from llmos.cli import doctor
 from llmos.cli.main import run_verb
-from llmos.cli.processes import rows
+from llmos.cli.processes import HEAD, rows
 from llmos.cli.terminal import say_error
 from llmos.config import Config
 from llmos.testing.kernel import MemoryKernel
@@ -322,8 +322,16 @@ def test_a_process_that_serves_shows_how_busy_it_is_and_nothing_once_it_is_over(
     without_blocks = replace(serve, progress=Progress("serving", figures={"live": 3.0, "waiting": 0.0}))
     encoder = replace(serve, progress=Progress("serving"))
     over = replace(serve, state=State.EXITED)
-    shown = [row[4] for row in rows([serve, without_blocks, encoder, over])]
+    shown = [row[HEAD.index("PROGRESS")] for row in rows([serve, without_blocks, encoder, over])]
     assert shown == ["3 live, 2 wait, kv 25%, 32% found", "3 live", "", ""]
+
+
+def test_a_trainer_shows_its_method_and_that_the_rule_chose_it():
+    named = Process(1, Spec("train", {"method": "full"}))
+    open_ = Process(2, Spec("train", {"method": "auto"}))
+    chosen = Process(3, Spec("train", {"method": "lora", "method_why": "auto: lora, because ..."}))
+    shown = [row[HEAD.index("METHOD")] for row in rows([named, open_, chosen, Process(4, Spec("pull"))])]
+    assert shown == ["full", "auto", "lora (auto)", ""]
 
 
 def test_a_process_that_does_not_respond_is_shown_to_be_so_and_since_when():
