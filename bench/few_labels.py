@@ -192,6 +192,7 @@ def _recipe(one: FewSet, files: Files, way: str, seed: int) -> dict[str, Json]:
         "task": one.task,
         "name": f"few-{one.name}-{way}-{seed}",
         "base": "minilm:1",
+        "method": "full",
         "data": rows,
         "seed": seed,
         "learning_curve": False,

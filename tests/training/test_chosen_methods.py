@@ -46,7 +46,7 @@ def test_the_chosen_method_is_told_to_the_kernel_and_kept_with_the_reason(tmp_pa
     assert told["method_why"] in (Path(offer.folder) / "report.html").read_text()
 
 
-def test_a_run_that_is_resumed_with_what_it_told_goes_on_from_its_checkpoint_and_chooses_no_more(tmp_path: Path):
+def test_a_resumed_run_chooses_no_more_and_goes_on_from_its_checkpoint(tmp_path: Path):
     rows = {"train": str(tiny_training.sorting(tmp_path))}
     recipe = {"task": "classify", "method": "auto", "data": rows, "epochs": 6.0, "checkpoint_every_s": 1e-9}
     first = trained(tmp_path, recipe, stops=True)

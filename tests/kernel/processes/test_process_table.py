@@ -308,7 +308,7 @@ def test_what_is_idle_says_what_bringing_it_back_would_take():
     ]
 
 
-def test_what_a_process_has_decided_itself_is_its_own_from_then_on_with_the_memory_that_it_takes():
+def test_what_a_process_decided_stays_its_own_with_the_memory_that_it_takes():
     table = table_with(TRAIN, State.READY)
     needs = {LeaseKind.WEIGHTS: 3, LeaseKind.OPTIMIZER: 2}
     table.apply(ev.Settled(4.0, 1, {"method": "lora"}, needs))

@@ -37,14 +37,14 @@ def test_a_training_without_a_method_reserves_for_the_largest_that_may_be_chosen
     assert needs == {kind: max(one[kind] for one in named) for kind in needs}
 
 
-def test_what_it_needs_with_the_chosen_method_is_what_it_would_with_that_method_named(store: Store) -> None:
+def test_the_chosen_method_needs_what_it_would_if_it_were_named(store: Store) -> None:
     spec, _ = admit(train(store), store, 0)
     _, named = admit(train(store, method="lora"), store, 0)
     chosen = Spec(spec.program, {**spec.args, "method": "lora", "method_why": "auto: lora, because ..."})
     assert footprint_of(chosen, store, 0) == named
 
 
-def test_a_training_of_a_journal_from_before_the_rule_goes_on_with_the_method_it_began_with(store: Store) -> None:
+def test_a_training_from_before_the_rule_goes_on_with_its_method(store: Store) -> None:
     spec, _ = admit(train(store), store, 0)
     old = Spec(spec.program, {key: value for key, value in spec.args.items() if key != "method"})
     assert assignment(Process(7, old), store, Config(store.home), MACHINE).args["method"] == "full"
