@@ -29,7 +29,7 @@ BELOW = {
     "kernel": {"abi", "config", "home"},
     "api": {"abi", "config", "kernel", "tasks"},
     "daemon": {"abi", "config", "home", "kernel", "api", "tasks"},
-    "sdk": {"abi", "config", "suites"},
+    "sdk": {"abi", "config", "data", "suites"},
     "cli": {"abi", "config", "home", "sdk", "daemon", "tasks", "suites"},
     "pytest_plugin": {"abi", "sdk", "suites"},
     "testing": {"abi", "config", "home", "tasks", "nn", "kernel", "engines", "programs", "api", "sdk"},

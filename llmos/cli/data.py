@@ -11,6 +11,7 @@ MODULES = (
     "data_versions",
     "data_operations",
     "data_augment",
+    "data_weak_label",
     "data_check",
     "data_export",
     "data_upload",

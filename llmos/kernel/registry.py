@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from difflib import get_close_matches
@@ -206,9 +206,7 @@ class Registry:
         for process in self._table.processes.values():
             args = process.spec.args
             is_user = traits_of(process.spec.program).uses_models and not process.is_ended
-            if is_user and any(
-                isinstance(args.get(word), str) and _is_of(args[word], ref) for word in ("base", "model", "teacher")
-            ):
+            if is_user and any(_is_of(one, ref) for one in _models_in(args)):
                 raise Conflict(
                     f"{ref} is in use by process {process.pid} ({process.spec.title}). Wait for it, or: llmos kill "
                     f"{process.pid}",
@@ -316,6 +314,12 @@ class Registry:
                     process.spec.program,
                     base,
                 )
+
+
+def _models_in(args: Mapping[str, Json]) -> list[str]:
+    """The models of the store that a process works with, by its arguments."""
+    named = [args.get(word) for word in ("base", "model", "teacher")]
+    return [one for one in (*named, *(args.get("refs") or {}).values()) if isinstance(one, str)]
 
 
 def _is_of(used: str, ref: str) -> bool:

@@ -341,6 +341,28 @@ class Client:
         args = {"answers": request.answers_of(answers), "split": split, "name": name}
         return self.operate_dataset(ref, "label", wait=wait, on_progress=on_progress, **args)
 
+    def weak_label_dataset(
+        self,
+        ref: str,
+        rules: str | Path,
+        *,
+        models: Sequence[str] | None = None,
+        combine: str | None = None,
+        least: float | None = None,
+        name: str | None = None,
+        wait: bool = True,
+        on_progress: OnProgress | None = None,
+    ) -> Process:
+        """Label the unlabelled rows by the rules in a file, or upload:ID, in a new version; `result` has the report.
+
+        `models` are those that rules ask, by default as the file has them. `combine` is dawid-skene or majority; rows
+        whose likeliest label is less likely than `least` stay unlabelled.
+        """
+        asked = request.models_of_rules(rules) if models is None else list(models)
+        args = {"rules": request.answers_of(rules), "models": asked or None, "combine": combine, "least": least}
+        args["name"] = name
+        return self.operate_dataset(ref, "weak-label", wait=wait, on_progress=on_progress, **args)
+
     def diff_datasets(self, ref: str, other: str, *, on_progress: OnProgress | None = None) -> Json:
         """The rows that were added, removed and changed from one dataset to another, by their ids."""
         process = self.operate_dataset(ref, "diff", on_progress=on_progress, other=other)

@@ -29,6 +29,7 @@ from llmos.abi.task import find_spec, recipe_options
 from llmos.abi.tuning import Leaderboard
 from llmos.abi.upload import is_upload
 from llmos.abi.wire import from_plain, to_plain
+from llmos.data.weak_labels.reading import read_rules
 from llmos.sdk.result import Result, result_of
 
 T = TypeVar("T")
@@ -178,8 +179,16 @@ def operate(ref: str, operation: str, args: Mapping[str, Json]) -> Request[Proce
 
 
 def answers_of(source: str | Path) -> str:
-    """The absolute path of a file of answers, because the daemon runs in another folder; upload:ID unchanged."""
+    """The absolute path of a file of answers or rules: the daemon runs in another folder. upload:ID unchanged."""
     return str(source) if is_upload(str(source)) else os.path.abspath(os.path.expanduser(source))
+
+
+def models_of_rules(source: str | Path) -> list[str]:
+    """The models of the store that the rules in a file of this machine ask; none of a file that is not here."""
+    path = Path(os.path.expanduser(source))
+    if is_upload(str(source)) or not path.is_file():
+        return []
+    return list(read_rules(path.read_text("utf-8-sig", errors="replace"), path.name).models)
 
 
 def find_rows(texts: Sequence[str], ids: Sequence[str]) -> Request[Process]:

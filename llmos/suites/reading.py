@@ -13,9 +13,9 @@ from llmos.abi.roots import open_below
 from llmos.abi.task import find_spec, task_names
 from llmos.data.lexicons import LEXICONS
 from llmos.data.noise import BY_WORDS, NOISES
+from llmos.data.yaml_source import Fields, Items, Node, Scalar, YamlSource, parse, plain
 from llmos.suites.families import SuiteFamily, suite_family
 from llmos.suites.form import TEXT
-from llmos.suites.source import Fields, Items, Node, Scalar, SuiteSource, parse, plain
 from llmos.suites.suite import MOST_TEXTS, SEED, BehaviourTest, ScoreMove, Suite, TestKind, TextChange
 from llmos.suites.templates import MARK, lexicon_of, slots_of
 
@@ -50,7 +50,7 @@ def load_suite(path: str | Path) -> Suite:
 
 def read_suite(text: str, file: str) -> Suite:
     """The suite in this YAML; `file` is what errors call it."""
-    source = SuiteSource(file, frozenset((*SUITE_KEYS, *TEST_KEYS)))
+    source = YamlSource(file, frozenset((*SUITE_KEYS, *TEST_KEYS)))
     root = source.fields(parse(text, source), "the suite", SUITE_KEYS, SUITE_EXAMPLE)
     for key in ("suite", "task", "tests"):
         if key not in root.of:
@@ -72,7 +72,7 @@ def read_suite(text: str, file: str) -> Suite:
     )
 
 
-def _task(node: Node, source: SuiteSource) -> str:
+def _task(node: Node, source: YamlSource) -> str:
     task = source.text(node, "task", "task: classify")
     if find_spec(task) is None:
         raise source.error(node.line, f"there is no task {task!r}", f"one of {', '.join(task_names())}")
@@ -83,7 +83,7 @@ def _task(node: Node, source: SuiteSource) -> str:
     return task
 
 
-def _params(node: Node | None, source: SuiteSource) -> dict[str, Json]:
+def _params(node: Node | None, source: YamlSource) -> dict[str, Json]:
     if node is None:
         return {}
     if not isinstance(node, Fields):
@@ -91,7 +91,7 @@ def _params(node: Node | None, source: SuiteSource) -> dict[str, Json]:
     return {key: plain(value) for key, value in node.of.items()}
 
 
-def _lexicons(node: Node | None, source: SuiteSource) -> dict[str, tuple[str, ...]]:
+def _lexicons(node: Node | None, source: YamlSource) -> dict[str, tuple[str, ...]]:
     """The suite's own lexicons beside those that are built in; one of the same name takes its place."""
     example = "lexicons: {item: [kettle, desk lamp]}"
     found = dict(LEXICONS)
@@ -108,7 +108,7 @@ def _lexicons(node: Node | None, source: SuiteSource) -> dict[str, tuple[str, ..
     return found
 
 
-def _refuse_twins(tests: Sequence[BehaviourTest], source: SuiteSource) -> None:
+def _refuse_twins(tests: Sequence[BehaviourTest], source: YamlSource) -> None:
     lines: dict[str, int] = {}
     for test in tests:
         if test.name in lines:
@@ -120,7 +120,7 @@ def _refuse_twins(tests: Sequence[BehaviourTest], source: SuiteSource) -> None:
 class _Reader:
     """Reads the tests of one suite."""
 
-    source: SuiteSource
+    source: YamlSource
     task: str
     lexicons: Mapping[str, tuple[str, ...]]
     root: Fields

@@ -9,8 +9,8 @@ from enum import StrEnum
 from typing import Any
 
 from llmos.abi.json_type import Json
+from llmos.data.yaml_source import YamlSource
 from llmos.suites.families import SuiteFamily, suite_family
-from llmos.suites.source import SuiteSource
 from llmos.suites.templates import MARK
 
 MOST_TEXTS = 50  # of a test, where it does not say
@@ -74,7 +74,7 @@ class Suite:
 
     name: str
     task: str
-    source: SuiteSource
+    source: YamlSource
     tests: tuple[BehaviourTest, ...]
     lexicons: Mapping[str, tuple[str, ...]]
     model: str = ""  # where whoever runs it names none

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from llmos.abi.error import BadInput, BadSuite, LlmosError
 from llmos.data.noise import NOISES
+from llmos.data.yaml_source import Fields, Items, Scalar, YamlSource, parse
 from llmos.suites.draft import quote
 from llmos.suites.reading import load_suite, read_suite
-from llmos.suites.source import Fields, Items, Scalar, SuiteSource, parse
 from llmos.suites.suite import TestKind as Kind
 
 HEAD = "suite: mine\ntask: {}\ntests:\n  - test: one\n    "
@@ -178,7 +178,7 @@ PRINTABLE = st.characters(exclude_categories=("Cs",), exclude_characters="\x00")
 
 @given(st.text(PRINTABLE, min_size=1, max_size=30).filter(str.strip))
 def test_any_text_that_is_quoted_reads_as_itself(text):
-    read = parse(f"key: {quote(text)}\n", SuiteSource("x"))
+    read = parse(f"key: {quote(text)}\n", YamlSource("x"))
     assert isinstance(read, Fields)
     assert read.of["key"] == Scalar(text, 1, is_quoted=quote(text)[0] == '"')
 
@@ -190,7 +190,7 @@ def test_no_text_ends_in_anything_but_a_suite_or_an_error_with_its_line(text, he
 
 
 def test_values_stay_the_text_that_is_written():
-    read = parse("a: no\nb: 1.0\nc: ~\nd: [yes, 'x']\n", SuiteSource("x"))
+    read = parse("a: no\nb: 1.0\nc: ~\nd: [yes, 'x']\n", YamlSource("x"))
     assert [read.of[key].text for key in "abc"] == ["no", "1.0", "~"]
     assert isinstance(read.of["d"], Items)
     assert [one.text for one in read.of["d"].of] == ["yes", "x"]

@@ -8,10 +8,10 @@ from typing import Any, Protocol
 from llmos.abi.error import BadInput
 from llmos.abi.json_type import Json
 from llmos.abi.task import Family, spec_of
+from llmos.data.yaml_source import Node, YamlSource
 from llmos.suites.drafted import Draft
 from llmos.suites.families import labels, spans, tags, text
 from llmos.suites.form import Edits, Form
-from llmos.suites.source import Node, SuiteSource
 
 
 class SuiteFamily(Protocol):
@@ -32,7 +32,7 @@ class SuiteFamily(Protocol):
     has_drafts: bool
     """Its rows say what a test can expect."""
 
-    def read_expectation(self, node: Node, source: SuiteSource) -> Any:
+    def read_expectation(self, node: Node, source: YamlSource) -> Any:
         """What a test expects, from the value of its key `expect`."""
         ...
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from llmos.abi.json_type import Json
 from llmos.data.row import LabelRow
+from llmos.data.yaml_source import Node, Scalar, YamlSource
 from llmos.suites.drafted import NOISES_TO_TRY, TEXTS_OF_INVARIANCE, Draft, DraftedTest, as_template
 from llmos.suites.form import TEXT, Edits, Form
-from llmos.suites.source import Node, Scalar, SuiteSource
 
 noisy_field = TEXT
 uses_marks = False
@@ -40,7 +40,7 @@ class LabelAnswer:
     scores: dict[str, float]
 
 
-def read_expectation(node: Node, source: SuiteSource) -> LabelExpectation:
+def read_expectation(node: Node, source: YamlSource) -> LabelExpectation:
     if isinstance(node, Scalar):
         return LabelExpectation(exactly=(source.text(node, "expect", EXAMPLE),))
     given = source.fields(node, "expect", KEYS, EXAMPLE).of

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from llmos.abi.json_type import Json
 from llmos.data.noise import move
 from llmos.data.row import SpanRow
+from llmos.data.yaml_source import Node, Scalar, YamlSource
 from llmos.suites.drafted import NOISES_TO_TRY, TEXTS_OF_INVARIANCE, Draft, DraftedTest, as_template
 from llmos.suites.form import Edits, Form
-from llmos.suites.source import Node, Scalar, SuiteSource
 
 noisy_field = "question"
 uses_marks = False
@@ -41,7 +41,7 @@ class PassageAnswer:
     score: float
 
 
-def read_expectation(node: Node, source: SuiteSource) -> AnswerExpectation:
+def read_expectation(node: Node, source: YamlSource) -> AnswerExpectation:
     if isinstance(node, Scalar):
         return AnswerExpectation(one_of=(source.text(node, "expect", EXAMPLE),))
     given = source.fields(node, "expect", ("one_of", "contains", "no_answer"), EXAMPLE).of

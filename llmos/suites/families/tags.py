@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from llmos.abi.json_type import Json
 from llmos.data.noise import move
 from llmos.data.row import TagRow
+from llmos.data.yaml_source import Node, Scalar, YamlSource
 from llmos.suites.drafted import Draft, DraftedTest, as_template
 from llmos.suites.form import TEXT, Edits, Form
-from llmos.suites.source import Node, Scalar, SuiteSource
 from llmos.tasks.tag import spans_of
 
 noisy_field = TEXT
@@ -59,7 +59,7 @@ class TagAnswer:
     least_score: float | None
 
 
-def read_expectation(node: Node, source: SuiteSource) -> TagExpectation:
+def read_expectation(node: Node, source: YamlSource) -> TagExpectation:
     if isinstance(node, Scalar):
         if node.text not in ("marked", "none"):
             raise source.error(node.line, f"expect is {node.text!r}", EXAMPLE)

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 
 from llmos.abi.json_type import Json
 from llmos.data.row import TextRow
+from llmos.data.yaml_source import Node, YamlSource
 from llmos.suites.drafted import Draft
 from llmos.suites.form import TEXT, Edits, Form
-from llmos.suites.source import Node, SuiteSource
 
 noisy_field = TEXT
 uses_marks = False
@@ -43,7 +43,7 @@ class WrittenAnswer:
     text: str
 
 
-def read_expectation(node: Node, source: SuiteSource) -> TextExpectation:
+def read_expectation(node: Node, source: YamlSource) -> TextExpectation:
     given = source.fields(node, "expect", (*TEXTS, *PATTERNS, "json", "most_words"), EXAMPLE).of
     if not given:
         raise source.error(node.line, "expect is empty", EXAMPLE)

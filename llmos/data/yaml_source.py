@@ -1,4 +1,4 @@
-"""The YAML of a suite: plain texts, lists and fields with their lines; every error says file, line and what to write.
+"""YAML that people write: texts, lists and fields with their lines; every error says file, line and what to write.
 
 It is read from parser events, so that nothing in a file is executed or constructed: no tags, no anchors, one document.
 A value stays the text that was written: a label `no` or `1` is that label.
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
-from llmos.abi.error import BadSuite
+from llmos.abi.error import BadInput, BadSuite
 
 if TYPE_CHECKING:
     import yaml
@@ -51,15 +51,18 @@ Node = Scalar | Items | Fields
 
 
 @dataclass(frozen=True, slots=True)
-class SuiteSource:
-    """A suite's file by name, and how a value in it is read as what it must be."""
+class YamlSource:
+    """A file by name, and how a value in it is read as what it must be."""
 
     file: str
     keys: frozenset[str] = frozenset()  # that the format has: any other word before a colon is part of a text
+    noun: str = "suite"  # what one file is
+    beginning: str = "suite: NAME, task: classify, and tests: with a list of tests"
+    kind: type[BadInput] = BadSuite
 
-    def error(self, line: int, what: str, write: str) -> BadSuite:
+    def error(self, line: int, what: str, write: str) -> BadInput:
         """The error at a line: what is wrong, and what to write instead."""
-        return BadSuite(f"{self.file}, line {line}: {what}. Write: {write}", file=self.file, line=line)
+        return self.kind(f"{self.file}, line {line}: {what}. Write: {write}", file=self.file, line=line)
 
     def text(self, node: Node, what: str, example: str) -> str:
         """A text that is not empty."""
@@ -142,12 +145,14 @@ def _kind(node: Node) -> str:
     return {Scalar: "a text", Items: "a list", Fields: "a mapping"}[type(node)]
 
 
-def parse(text: str, source: SuiteSource) -> Node:
-    """The one document of this YAML; BadSuite at the first line that cannot be read."""
+def parse(text: str, source: YamlSource) -> Node:
+    """The one document of this YAML; an error of the source's kind at the first line that cannot be read."""
     import yaml  # not above: other verbs of the command line need none of it
 
     if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
-        raise source.error(1, f"the file has more than {MAX_BYTES:,} bytes", "several suites, each with a part of it")
+        raise source.error(
+            1, f"the file has more than {MAX_BYTES:,} bytes", f"several {source.noun}s, each with a part of it"
+        )
     root: list[Node] = []
     open_nodes: list[Items | Fields] = []
     keys: list[Scalar | None] = []  # of each open node: the key that waits for its value
@@ -171,7 +176,7 @@ def parse(text: str, source: SuiteSource) -> Node:
     except yaml.YAMLError as error:
         raise _unreadable(error, text, source) from error
     if not root:
-        raise source.error(1, "the file is empty", "suite: NAME, task: classify, and tests: with a list of tests")
+        raise source.error(1, "the file is empty", source.beginning)
     return root[0]
 
 
@@ -184,7 +189,7 @@ def _node(event: yaml.Event) -> Node:
     return Items(line) if isinstance(event, yaml.SequenceStartEvent) else Fields(line)
 
 
-def _add(parent: Items | Fields, keys: list[Scalar | None], node: Node, source: SuiteSource) -> None:
+def _add(parent: Items | Fields, keys: list[Scalar | None], node: Node, source: YamlSource) -> None:
     if isinstance(parent, Items):
         parent.of.append(node)
         return
@@ -204,7 +209,7 @@ def _add(parent: Items | Fields, keys: list[Scalar | None], node: Node, source: 
     keys[-1] = None
 
 
-def _refuse_unsafe(event: yaml.Event, source: SuiteSource, *, has_root: bool) -> None:
+def _refuse_unsafe(event: yaml.Event, source: YamlSource, *, has_root: bool) -> None:
     import yaml
 
     line = event.start_mark.line + 1
@@ -216,10 +221,10 @@ def _refuse_unsafe(event: yaml.Event, source: SuiteSource, *, has_root: bool) ->
     if tag not in (None, "!"):
         raise source.error(line, f"the tag {tag} is not read", "the value without it, in quotes if it is text")
     if isinstance(event, yaml.DocumentStartEvent) and has_root:
-        raise source.error(line, "a second document begins", "one suite in a file")
+        raise source.error(line, "a second document begins", f"one {source.noun} in a file")
 
 
-def _unreadable(error: yaml.YAMLError, text: str, source: SuiteSource) -> BadSuite:
+def _unreadable(error: yaml.YAMLError, text: str, source: YamlSource) -> BadInput:
     """What YAML's own error means for someone who writes texts."""
     mark, context = getattr(error, "problem_mark", None), str(getattr(error, "context", None) or "")
     if mark is None:

@@ -1,0 +1,117 @@
+"""weak-label-data: rules vote on unlabelled rows, which become training rows that say who voted for what."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from test_dataset_programs import Shop
+
+from llmos.abi.error import BadInput
+from llmos.abi.model import Offer
+from llmos.data.datasets.dataset_reader import DatasetReader
+from llmos.programs import import_data, weak_label_data
+
+RULES = """
+rules:
+  - name: money
+    label: billing
+    keywords: [invoice, refund*]
+  - name: parcel
+    label: shipping
+    keywords: [parcel, courier]
+  - name: late
+    label: shipping
+    pattern: 'late'
+  - name: never
+    label: billing
+    keywords: [zebra]
+  - {name: section, column: kind, labels: {Money: billing}}
+"""
+TEXTS = (
+    "my invoice is wrong",
+    "the parcel is late",
+    "where is the courier",
+    "refunded twice",
+    "hello there",
+    "late invoice",
+)
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Shop:
+    lines = ["text,label"]
+    lines += [f"invoice number {at},billing" for at in range(30)] + [f"parcel number {at},shipping" for at in range(30)]
+    (tmp_path / "rows.csv").write_text("\n".join(lines))
+    raw = ["text,kind", *(f"{text},{'Money' if at == 4 else 'Misc'}" for at, text in enumerate(TEXTS))]
+    (tmp_path / "raw.csv").write_text("\n".join(raw))
+    (tmp_path / "rules.yaml").write_text(RULES)
+    made = Shop(tmp_path)
+    data = {"train": str(tmp_path / "rows.csv"), "unlabelled": str(tmp_path / "raw.csv")}
+    made.run(import_data, name="tickets", task="classify", data=data)
+    return made
+
+
+def test_rows_with_votes_become_training_rows_that_say_who_voted(shop: Shop, tmp_path: Path) -> None:
+    offer = shop.run(weak_label_data, data="tickets@1", name="weak", rules=str(tmp_path / "rules.yaml"))
+    assert isinstance(offer, Offer)
+    manifest = shop.manifests["weak@2"]
+    left = manifest.splits["unlabelled"] if "unlabelled" in manifest.splits else 0
+    assert manifest.splits["train"] + left == 66
+    rows = list(DatasetReader(Path(shop.folders["weak@2"]), manifest).rows("train"))
+    by_text = {one.row.input["text"]: one for one in rows}
+    parcel = by_text["the parcel is late"]
+    assert parcel.row.labels == ("shipping",)
+    weak = parcel.extra["weak_label"]
+    assert weak["votes"] == {"parcel": "shipping", "late": "shipping"}
+    assert sum(weak["probabilities"].values()) == pytest.approx(1, abs=0.001)
+    assert weak["probability"] == max(weak["probabilities"].values())
+    assert by_text["hello there"].extra["weak_label"]["votes"] == {"section": "billing"}
+    assert "weak_label" not in by_text["invoice number 1"].extra
+    operation = manifest.provenance["operation"]
+    assert (operation["operation"], operation["rows"], operation["no_vote"]) == ("weak-label", 6, 0)
+    never = next(one for one in operation["rules"] if one["name"] == "never")
+    assert never["votes"] == 0
+    assert operation["check"]["split"] == "train"
+    assert operation["check"]["accuracy"] == 1.0
+
+
+def test_a_row_keeps_its_id_and_the_threshold_leaves_unsure_rows_unlabelled(shop: Shop, tmp_path: Path) -> None:
+    before = set(shop.rows("tickets@1", "unlabelled"))
+    shop.run(weak_label_data, data="tickets@1", name="weak", rules=str(tmp_path / "rules.yaml"), combine="majority")
+    rows = set(shop.rows("weak@2", "train")) | set(shop.rows("weak@2", "unlabelled"))
+    assert before <= rows
+    shop.run(
+        weak_label_data,
+        data="tickets@1",
+        name="sure",
+        rules=str(tmp_path / "rules.yaml"),
+        combine="majority",
+        least=0.99,
+    )
+    assert shop.manifests["sure@3"].splits["unlabelled"] >= shop.manifests["weak@2"].splits["unlabelled"]
+
+
+def test_rules_that_vote_on_nothing_are_refused(shop: Shop, tmp_path: Path) -> None:
+    (tmp_path / "none.yaml").write_text("rules:\n  - {label: billing, keywords: [zebra]}\n")
+    with pytest.raises(BadInput) as caught:
+        shop.run(weak_label_data, data="tickets@1", name="weak", rules=str(tmp_path / "none.yaml"))
+    assert caught.value.detail["reason"] == "no_votes"
+
+
+def test_a_label_that_the_rows_do_not_have_is_refused_unless_the_file_declares_it(shop: Shop, tmp_path: Path) -> None:
+    rules = "rules:\n  - {label: greeting, keywords: [hello]}\n  - {label: billing, keywords: [invoice]}\n"
+    (tmp_path / "new.yaml").write_text(rules)
+    with pytest.raises(BadInput) as caught:
+        shop.run(weak_label_data, data="tickets@1", name="weak", rules=str(tmp_path / "new.yaml"))
+    assert (caught.value.detail["line"], caught.value.detail["value"]) == (2, "greeting")
+    (tmp_path / "new.yaml").write_text(f"labels: [billing, greeting, shipping]\n{rules}")
+    shop.run(weak_label_data, data="tickets@1", name="weak", rules=str(tmp_path / "new.yaml"))
+    assert "greeting" in shop.manifests["weak@3"].labels
+
+
+def test_a_file_that_is_no_utf8_is_refused(shop: Shop, tmp_path: Path) -> None:
+    (tmp_path / "odd.yaml").write_bytes(b"rules:\n  - {label: billing, keywords: [caf\xe9]}\n")
+    with pytest.raises(BadInput) as caught:
+        shop.run(weak_label_data, data="tickets@1", name="weak", rules=str(tmp_path / "odd.yaml"))
+    assert caught.value.detail["file"] == "odd.yaml"
