@@ -56,7 +56,7 @@ def test_rows_with_votes_become_training_rows_that_say_who_voted(shop: Shop, tmp
     offer = shop.run(weak_label_data, data="tickets@1", name="weak", rules=str(tmp_path / "rules.yaml"))
     assert isinstance(offer, Offer)
     manifest = shop.manifests["weak@2"]
-    left = manifest.splits["unlabelled"] if "unlabelled" in manifest.splits else 0
+    left = manifest.splits.get("unlabelled", 0)
     assert manifest.splits["train"] + left == 66
     rows = list(DatasetReader(Path(shop.folders["weak@2"]), manifest).rows("train"))
     by_text = {one.row.input["text"]: one for one in rows}
