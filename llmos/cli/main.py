@@ -9,7 +9,22 @@ from typing import Annotated
 
 import typer
 
-from llmos.cli import ask, behaviour, chat, daemon, data, doctor, errors, label, models, processes, store, train, tune
+from llmos.cli import (
+    adapt,
+    ask,
+    behaviour,
+    chat,
+    daemon,
+    data,
+    doctor,
+    errors,
+    label,
+    models,
+    processes,
+    store,
+    train,
+    tune,
+)
 from llmos.cli.terminal import say, say_error
 
 app = typer.Typer(
@@ -20,7 +35,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for room in (daemon, processes, models, store, train, tune, label, errors, behaviour, ask, chat, doctor):
+for room in (daemon, processes, models, store, train, adapt, tune, label, errors, behaviour, ask, chat, doctor):
     for verb, run in room.VERBS.items():
         app.command(verb, cls=getattr(room, "COMMANDS", {}).get(verb))(run)
 app.add_typer(data.app, name="data")

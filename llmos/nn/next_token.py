@@ -7,20 +7,19 @@ in chunks: each chunk's gradients before the next chunk's logits.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, linear
+from torch.nn.functional import cross_entropy
 
 from llmos.abi.error import BadInput
 from llmos.nn.attention import NAME
+from llmos.nn.chunked_loss import EachLoss, SummedLoss, split_chunks
 from llmos.nn.generation import encoder_state
 from llmos.nn.generation.kv_cache import BLOCK, KVCache, SequenceCache, token_bytes
 from llmos.nn.load import Loaded
 from llmos.nn.packing import forward, next_logits, pack
 
-CHUNK_BYTES = 1 << 26  # of logits at a time
 PROBE = (3, 5, 2, 4)  # token ids that any vocabulary has
 
 
@@ -71,13 +70,13 @@ class NextHead(nn.Module):
     def sum_losses(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """The summed loss of all targets; its gradients are computed by the time it returns."""
         weight, bias = self._weights()
-        found: Tensor = _Summed.apply(hidden, weight, bias, targets, self)  # type: ignore[no-untyped-call]  # torch's
+        found: Tensor = SummedLoss.apply(hidden, weight, bias, targets, self)  # type: ignore[no-untyped-call]  # torch's
         return found
 
     def token_losses(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """The loss of each target, [n], with gradients: each chunk's logits are computed again in the backward pass."""
         weight, bias = self._weights()
-        found: Tensor = _Each.apply(hidden, weight, bias, targets, self)  # type: ignore[no-untyped-call]  # torch's
+        found: Tensor = EachLoss.apply(hidden, weight, bias, targets, self)  # type: ignore[no-untyped-call]  # torch's
         return found
 
     def logits(self, made: Tensor) -> Tensor:
@@ -132,75 +131,4 @@ class NextHead(nn.Module):
         return layer.weight, getattr(layer, "bias", None)
 
     def chunks(self, hidden: Tensor, targets: Tensor) -> list[tuple[Tensor, Tensor]]:
-        size = max(1, CHUNK_BYTES // (4 * self.vocabulary))
-        return list(zip(torch.split(hidden, size), torch.split(targets, size), strict=True))
-
-
-class _Summed(torch.autograd.Function):
-    """The summed loss, whose gradients are computed chunk by chunk in the forward pass."""
-
-    @staticmethod
-    def forward(  # Any: torch's context
-        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, head: NextHead
-    ) -> Tensor:
-        weight_grad = torch.zeros_like(weight) if weight.requires_grad else None
-        bias_grad = torch.zeros_like(bias) if bias is not None and bias.requires_grad else None
-        total, hidden_grads = hidden.new_zeros(()), []
-        for some, wanted in head.chunks(hidden.detach(), targets):
-            with torch.enable_grad():
-                inputs = [some.requires_grad_()]
-                inputs += [weight] if weight_grad is not None else []
-                inputs += [bias] if bias is not None and bias_grad is not None else []
-                loss = cross_entropy(head.logits(linear(some, weight, bias)), wanted, reduction="sum")
-                made = list(torch.autograd.grad(loss, inputs))
-            total += loss.detach()
-            hidden_grads.append(made.pop(0))
-            for held in (weight_grad, bias_grad):
-                if held is not None:
-                    held += made.pop(0)
-        ctx.save_for_backward(torch.cat(hidden_grads), weight_grad, bias_grad)
-        return total
-
-    @staticmethod
-    def backward(ctx: Any, *outer: Any) -> Any:  # Any: as torch passes them
-        (share,) = outer
-        hidden, weight, bias = (None if held is None else held * share for held in ctx.saved_tensors)
-        return hidden, weight, bias, None, None
-
-
-class _Each(torch.autograd.Function):
-    """The loss of each target. Logits are never kept: the backward pass computes them again, chunk by chunk."""
-
-    @staticmethod
-    def forward(  # Any: torch's context
-        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, head: NextHead
-    ) -> Tensor:
-        ctx.head = head
-        ctx.save_for_backward(hidden, weight, bias, targets)
-        some = [
-            cross_entropy(head.logits(linear(part, weight, bias)), wanted, reduction="none")
-            for part, wanted in head.chunks(hidden, targets)
-        ]
-        return torch.cat(some) if some else hidden.new_zeros(0)
-
-    @staticmethod
-    def backward(ctx: Any, *outer: Any) -> Any:  # Any: as torch passes them
-        (shares,) = outer
-        hidden, weight, bias, targets = ctx.saved_tensors
-        weight_grad = torch.zeros_like(weight) if weight.requires_grad else None
-        bias_grad = torch.zeros_like(bias) if bias is not None and bias.requires_grad else None
-        hidden_grads, start = [], 0
-        for some, wanted in ctx.head.chunks(hidden.detach(), targets):
-            part = shares[start : start + len(wanted)]
-            start += len(wanted)
-            with torch.enable_grad():
-                inputs = [some.requires_grad_()]
-                inputs += [weight] if weight_grad is not None else []
-                inputs += [bias] if bias is not None and bias_grad is not None else []
-                losses = cross_entropy(ctx.head.logits(linear(some, weight, bias)), wanted, reduction="none")
-                made = list(torch.autograd.grad(losses, inputs, part))
-            hidden_grads.append(made.pop(0))
-            for held in (weight_grad, bias_grad):
-                if held is not None:
-                    held += made.pop(0)
-        return torch.cat(hidden_grads) if hidden_grads else torch.zeros_like(hidden), weight_grad, bias_grad, None, None
+        return split_chunks(hidden, targets, self.vocabulary)

@@ -14,6 +14,7 @@ from llmos.abi.error import BadInput
 from llmos.nn.load import WEIGHTS, Loaded, load_folder, read_model
 from llmos.nn.packing import cut_rows, forward, pack, pool
 from llmos.nn.static_embeddings import ARCHITECTURE, StaticConfig, StaticEmbeddings
+from llmos.nn.windows import frame_of
 
 ROW_TOKENS = 4096
 SIF = 1e-4  # Arora et al. 2017: a token of probability p weighs SIF / (SIF + p)
@@ -41,7 +42,7 @@ def keep_layers(folder: Path, layers: Sequence[int], out: Path) -> None:
     kinds = getattr(config, "layer_types", None)
     if kinds and len(kinds) == before:
         config.layer_types = [kinds[i] for i in layers]
-    _write(model, out)
+    write_model(model, out)
 
 
 def make_static(
@@ -83,31 +84,24 @@ def make_static(
             model.added.weight.zero_()
             model.added.bias.zero_()
     config.architectures = [ARCHITECTURE]
-    _write(model, out)
+    write_model(model, out)
     return kept
 
 
 def token_vectors(loaded: Loaded, pooling: str, on_done: Callable[[int, int], None]) -> Tensor:
     """The vector of each token of the vocabulary as a text alone, [vocabulary, hidden]."""
-    opens, closes = _frame(loaded)
+    frame = frame_of(loaded.tokenizer)
     count = int(loaded.config.vocab_size)
-    lengths = [1 + len(opens) + len(closes)] * count
+    lengths = [1 + frame.size] * count
     parts = []
     with torch.inference_mode():
         done = 0
         for some in cut_rows(range(count), lengths, ROW_TOKENS):
-            packed = pack([[*opens, token, *closes] for token in some], loaded.device)
+            packed = pack([frame.around([token]) for token in some], loaded.device)
             parts.append(pool(forward(loaded.backbone, packed), packed.lengths, pooling))
             done += len(some)
             on_done(done, count)
     return torch.cat(parts).clone()
-
-
-def _frame(loaded: Loaded) -> tuple[list[int], list[int]]:
-    """The tokens that the tokenizer puts before and after a text."""
-    whole, bare = (loaded.tokenizer.encode(["a"], special=special)[0].ids for special in (True, False))
-    at = next((i for i in range(len(whole)) if whole[i : i + len(bare)] == bare), 0)
-    return list(whole[:at]), list(whole[at + len(bare) :])
 
 
 def principal(vectors: Tensor, dimensions: int) -> tuple[Tensor, float]:
@@ -125,7 +119,8 @@ def zipf_weights(tokens: int) -> Tensor:
     return (SIF / (SIF + odds / odds.sum())).float()
 
 
-def _write(model: Any, out: Path) -> None:  # Any: as `keep_layers` has it
+def write_model(model: Any, out: Path) -> None:  # Any: as `keep_layers` has it
+    """Write a model's weights and config, each shared tensor once."""
     out.mkdir(parents=True, exist_ok=True)
     tied = set(model.all_tied_weights_keys)
     kept = {name: x.contiguous() for name, x in model.state_dict().items() if name not in tied}

@@ -15,18 +15,18 @@ import torch
 from llmos.abi.error import BadSetting
 from llmos.abi.frame import Job, ModelPath
 from llmos.abi.json_type import Json
-from llmos.abi.model import Offer, OfferKind, Part
+from llmos.abi.model import Offer, OfferKind
 from llmos.abi.process import DONE, Progress
 from llmos.abi.shrinking import Shrinking, shrinking_of
 from llmos.nn.called import calling_folder
-from llmos.nn.load import INDEX, Loaded, load_folder
+from llmos.nn.load import Loaded, load_folder
 from llmos.nn.packing import cut_rows, forward, pack
 from llmos.nn.shrink import count_layers, evenly, keep_layers, make_static
 from llmos.nn.speed import Passes, tokens_per_second
-from llmos.nn.text import tokenizer as tokenizers
 from llmos.programs.channel import Channel
-from llmos.programs.describe import TOKENIZER, choose_files, describe
-from llmos.programs.resident import offer_resident, with_resident
+from llmos.programs.derived_base import copy_beside, weights_folder
+from llmos.programs.describe import choose_files, describe
+from llmos.programs.resident import offer_resident
 
 OFFER = 1
 STATIC_RATE = 10.0  # of a table: how much faster than a transformer's weights it may learn
@@ -38,10 +38,10 @@ def main(channel: Channel, assignment: Job) -> None:
     """Write the smaller base, measure it beside the other, and offer it."""
     base, how = assignment.models["base"], shrinking_of(assignment.args)
     torch.set_num_threads(assignment.threads or len(os.sched_getaffinity(0)))
-    source = _weights_folder(channel, assignment, base)
+    source = weights_folder(channel, assignment, base)
     out = Path(assignment.scratch) / "shrunk"
     shutil.rmtree(out, ignore_errors=True)
-    _copy_beside(base, source, out)
+    copy_beside(base, source, out)
     with calling_folder(source, base.manifest.ref):
         made = _make(channel, base, source, how, out)
     speeds = _speeds(source, out)
@@ -72,30 +72,6 @@ def main(channel: Channel, assignment: Job) -> None:
         channel, accepted.ref, Path(accepted.folder), assignment.dtype, Path(assignment.scratch) / "resident"
     )
     channel.report(Progress(DONE, 1, 1, message=f"{accepted.ref} is ready: {said}"))
-
-
-def _weights_folder(channel: Channel, assignment: Job, base: ModelPath) -> Path:
-    """The folder with the base's weights as published; of a packed file, its resident form."""
-    if any(Path(base.folder).glob("*.safetensors")):
-        return Path(base.folder)
-    resident = with_resident(channel, assignment, base).resident
-    assert resident is not None
-    return Path(resident)
-
-
-def _copy_beside(base: ModelPath, source: Path, out: Path) -> None:
-    """Copy everything but weights: tokenizer, pooling, license."""
-    skipped = {INDEX, "config.json", "evidence.json"}
-    named = [file.path for file in base.manifest.files if file.part is not Part.WEIGHTS]
-    if source != Path(base.folder):
-        named = [path.name for path in source.iterdir() if path.name in TOKENIZER or path.suffix == ".json"]
-    for path in named:
-        if path not in skipped and (source / path).is_file():
-            (out / path).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source / path, out / path)
-    if not (out / tokenizers.FILE).exists():
-        out.mkdir(parents=True, exist_ok=True)
-        tokenizers.read(source).save(str(out / tokenizers.FILE))
 
 
 def _make(channel: Channel, base: ModelPath, source: Path, how: Shrinking, out: Path) -> dict[str, Json]:

@@ -594,6 +594,25 @@ class Client:
         asked = request.shrink(base, layers, static, dimensions, neighbours, name)
         return self._start(asked, wait=wait, on_progress=on_progress)
 
+    def adapt(
+        self,
+        base: str,
+        *,
+        data: str | Path | Data,
+        general: str | Path | None = None,
+        device: str | None = None,
+        wait: bool = True,
+        on_progress: OnProgress | None = None,
+        **settings: Json,
+    ) -> Process:
+        """Let a base read texts without labels; `made` names the new base.
+
+        Settings: name, objective (masked, causal, contrastive), epochs, learning_rate, batch_size, max_tokens,
+        matryoshka, pairs, keep_head, seed, and how texts are read (text, format, validation, test ...).
+        """
+        asked = request.adapt(base, data, general, device, settings)
+        return self._start(asked, wait=wait, on_progress=on_progress)
+
     @overload
     def run(
         self,

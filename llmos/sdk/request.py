@@ -300,6 +300,19 @@ def shrink(
     return start("shrink", args, f"shrink {base}")
 
 
+def adapt(
+    base: str, data: str | Path | Data, general: str | Path | None, device: str | None, settings: Mapping[str, Json]
+) -> Request[Process]:
+    """The request for an adaptation; of the settings, those of `Data` say how texts are read."""
+    reading = {one.name for one in fields(Data)}
+    rows = data_of(data, **{key: value for key, value in settings.items() if key in reading})
+    plain = {key: value for key, value in to_plain(rows).items() if value is not None}
+    said = {key: value for key, value in settings.items() if key not in reading}
+    said |= {"general": None if general is None else _absolute(str(general))}
+    args = {"base": base, "data": plain, **{key: value for key, value in said.items() if value is not None}}
+    return start("adapt", args, f"adapt {base}", device=device)
+
+
 def inputs_of(given: Json) -> tuple[list[Json], bool]:
     """The inputs as a list, and whether there was only one; BadInput for values that cannot be inputs."""
     if isinstance(given, str | Mapping):

@@ -30,6 +30,7 @@ from llmos.nn.adapters.methods import tuner_of
 from llmos.nn.adapters.tuned import Tuned
 from llmos.nn.generation.encoder_state import hidden_of
 from llmos.nn.load import Loaded, load, torch_device
+from llmos.nn.masked_token import MaskedHead
 from llmos.nn.next_token import NextHead
 from llmos.nn.packing import forward, pack
 
@@ -49,7 +50,7 @@ BESIDE = (
 )
 
 
-AnyHead = Head | PooledHead | NextHead
+AnyHead = Head | PooledHead | NextHead | MaskedHead
 
 
 class Candidate:
@@ -145,7 +146,8 @@ class Candidate:
         table = backbone.get_input_embeddings()
         names = {name for name, p in self.weights().items() if p is getattr(table, "weight", None)}
         # with tied weights every row changes in every step
-        if not names or (isinstance(self.head, NextHead) and self.head.is_tied):
+        is_tied = isinstance(self.head, MaskedHead) or (isinstance(self.head, NextHead) and self.head.is_tied)
+        if not names or is_tied:
             return set()
         if self.loaded.reader is not None:  # encoder and decoder may look up in one shared table
             return set()
@@ -157,7 +159,7 @@ class Candidate:
         tokenizer."""
         folder.mkdir(parents=True, exist_ok=True)
         head: tuple[tuple[str, Part], ...] = ()
-        if not isinstance(self.head, PooledHead | NextHead):  # these heads have no weights of their own
+        if not isinstance(self.head, PooledHead | NextHead | MaskedHead):  # these have no file
             save_head(self.head, folder)
             head = ((HEAD_FILE, Part.HEAD),)
         if self.tuned is not None:

@@ -489,6 +489,30 @@ def test_a_smaller_base_is_made_and_what_it_takes_is_said(llmos):
     assert spec["args"] == {"base": "minilm", "static": True, "dimensions": 64, "neighbours": 2, "name": "s"}
 
 
+def test_a_base_is_adapted_and_every_option_reaches_its_arguments(llmos, tmp_path):
+    texts = tmp_path / "texts.txt"
+    texts.write_text("one text\nanother text\n")
+    assert llmos("adapt", "minilm", "--data", str(texts))[1] == "minilm-adapted has read its texts\n"
+    words = (
+        "--objective",
+        "contrastive",
+        "--matryoshka",
+        "8,16",
+        "--epochs",
+        "2",
+        "--set",
+        "texts=50",
+        "--name",
+        "near",
+    )
+    code, out, _ = llmos("adapt", "minilm", "--data", str(texts), "--general", str(texts), *words, "--json")
+    assert code == 0
+    args = json.loads(out)["spec"]["args"]
+    assert args["data"]["train"] == args["general"] == str(texts)
+    assert (args["objective"], args["matryoshka"], args["epochs"]) == ("contrastive", "8,16", 2)
+    assert (args["texts"], args["name"]) == (50, "n")
+
+
 def test_the_command_line_also_runs_as_a_module():
     command = [sys.executable, "-m", "llmos.cli.main", "--version"]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.startswith("llmos ")

@@ -27,10 +27,12 @@ class Index:
         return history[-1] if history else None
 
     def resolve(self, ref: str) -> Manifest:
-        """The version of `name:version`, or the promoted one of a bare name; of a base else the newest."""
+        """The version of `name:version`, or the promoted one of a bare name; of a base that no gate refused else the
+        newest."""
         found = self.found(ref)
         name, version = split_ref(ref)
-        if version is None and found.kind is not Kind.BASE and self.promoted(name) is None:
+        is_refused = found.kind is not Kind.BASE or (found.evidence.get("gate") or {}).get("promoted") is False
+        if version is None and is_refused and self.promoted(name) is None:
             candidates = [f"{name}:{number}" for number in self.models.of(name)]
             raise Conflict(
                 f"No version of {name} is promoted, so the bare name means none. There are candidates: "

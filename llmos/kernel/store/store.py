@@ -259,7 +259,7 @@ class Store:
         """Commit an offer: its manifest, or the folder of its resident form; all of it or nothing.
 
         Repeating an offer returns the same result. `born` tells apart two processes with the same pid, after a journal
-        was lost. The first version of a base is promoted at once.
+        was lost. The first version of a base is promoted at once, unless a gate has said no.
         """
         check_name(offer.name)
         lineage = lineage_of(offer, pid, born)
@@ -332,7 +332,8 @@ class Store:
                 replace(manifest, version=lost), [one for one in staged if one.file.digest in rotten]
             )
         is_first = not index.models.of(manifest.name)
-        history = (manifest.version,) if manifest.kind is Kind.BASE and is_first else ()
+        is_refused = offer.verdict is not None and not offer.verdict.promote
+        history = (manifest.version,) if manifest.kind is Kind.BASE and is_first and not is_refused else ()
         if history:  # before the manifest, which makes the version visible
             self._promotions.write(manifest.name, history)
         self._put(self._models, manifest, staged, rotten, is_first=is_first)

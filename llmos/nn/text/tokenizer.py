@@ -35,6 +35,7 @@ Message = dict[str, Any]  # Any: a message or a tool, in the template's form
 WORD_START = "\N{LOWER ONE EIGHTH BLOCK}"  # a space, as SentencePiece vocabularies write it
 BYTE = re.compile("<0x([0-9A-F]{2})>")  # a byte without a piece of its own
 LANGUAGE = re.compile("[a-z]{2,3}_[A-Z]{2}")
+MASKS = ("[MASK]", "<mask>")
 NO_LIMIT = 1 << 30  # transformers writes 1e30 for a tokenizer without a limit
 
 
@@ -96,6 +97,13 @@ class FastTokenizer:
         named = self._config.get("eos_token")
         found: int | None = None if named is None else self._fast.token_to_id(_text(named))
         return found
+
+    @property
+    def mask_id(self) -> int | None:
+        """The token that hides another one: as its own file names it, or by the usual names; None if there is none."""
+        named = self._config.get("mask_token")
+        sought = MASKS if named is None else (_text(named),)
+        return next((i for one in sought if (i := self._fast.token_to_id(one)) is not None), None)
 
     @property
     def languages(self) -> dict[str, int]:
