@@ -155,7 +155,7 @@ def _open(source: str, data: Data, *, pairs: bool) -> RowStream[Any]:  # Any: te
 
 def _text_reader(table: Table, data: Data) -> RowReader[Any]:  # Any: as above
     is_known = table.format in ("conll", "conllu", "squad")  # words come first; of a question, its passage is read
-    places, note = ((1 if table.format == "squad" else 0,), "") if is_known else _chosen(table, data)
+    places, note = ((1 if table.format == "squad" else 0,), "") if is_known else _choose_places(table, data)
 
     def row(record: Record) -> LabelRow:
         text = " ".join(_plain(table, record, i) for i in places if is_filled(record.cells[i]))
@@ -165,7 +165,7 @@ def _text_reader(table: Table, data: Data) -> RowReader[Any]:  # Any: as above
     return RowReader(row, names, frozenset(places), (places,), note)
 
 
-def _chosen(table: Table, data: Data) -> tuple[tuple[int, ...], str]:
+def _choose_places(table: Table, data: Data) -> tuple[tuple[int, ...], str]:
     """The columns of the text; that of a conversation where there is one and nothing else was said."""
     folded = [name.lower() for name in table.names]
     if data.text is None and "messages" in folded:

@@ -181,7 +181,7 @@ class AdaptationRun:
         return found
 
     @cached_property
-    def _held(self) -> tuple[list[Windows], list[Windows]]:
+    def _measured_windows(self) -> tuple[list[Windows], list[Windows]]:
         """The windows that the evidence is of: of the domain, and of other texts."""
         test = self._windows(self.corpus.splits.test)
         return test, self._windows(self.corpus.general) if self.corpus.general else []
@@ -189,7 +189,9 @@ class AdaptationRun:
     def _measure(self, candidate: Candidate, phase: str) -> tuple[list[TextLoss], list[TextLoss]]:
         candidate.train(False)
         self.channel.report(Progress(phase, unit="texts"))
-        test, general = (self.form.measure(self.wanted, candidate, windows, rounds=ROUNDS) for windows in self._held)
+        test, general = (
+            self.form.measure(self.wanted, candidate, windows, rounds=ROUNDS) for windows in self._measured_windows
+        )
         return test, general
 
     def _fit_head(self, candidate: Candidate, learner: Learner, recipe: Recipe, train: list[Windows]) -> bool:

@@ -44,13 +44,13 @@ class AdaptedBase:
     @torch.no_grad()
     def round_weights(self) -> None:
         """Round the weights as they were published, before they are measured: so they are kept."""
-        dtype = self._published
+        dtype = self._published_dtype
         if dtype in HALVES:
             for parameter in self.candidate.loaded.backbone.parameters():
                 parameter.copy_(parameter.to(dtype))
 
     @property
-    def _published(self) -> torch.dtype:
+    def _published_dtype(self) -> torch.dtype:
         return max((x for x in read_weights(self.source).values() if x.is_floating_point()), key=torch.numel).dtype
 
     def write(self, out: Path) -> None:
@@ -60,7 +60,7 @@ class AdaptedBase:
         loaded = self.candidate.loaded
         write_model(loaded.causal or loaded.backbone, out)
         shutil.copyfile(self.source / CONFIG, out / CONFIG)  # the architecture and the dtype are the same
-        dtype = self._published
+        dtype = self._published_dtype
         weights = load_file(out / WEIGHTS)
         if dtype in HALVES:
             weights = {name: x.to(dtype) if x.is_floating_point() else x for name, x in weights.items()}
@@ -84,7 +84,7 @@ def offer_adapted(
     channel.report(Progress("write", message="writing the adapted base"))
     out, base = Path(job.scratch) / "adapted", made.base.manifest
     made.write(out)
-    moved = _moved(made, out)
+    moved = _distance(made, out)
     files = choose_files([str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()], base.ref)
     draft = describe(out, [path for path, _ in files])
     evidence = {
@@ -118,7 +118,7 @@ def _of_others(made: AdaptedBase, general: LossChange | None) -> dict[str, Json]
     return {"other_texts": general.plain() | {"source": made.wanted.general or "texts that come with llmos"}}
 
 
-def _moved(made: AdaptedBase, out: Path) -> Fidelity:
+def _distance(made: AdaptedBase, out: Path) -> Fidelity:
     """How far its answers to texts of all kinds lie from those of the base it was made of."""
     pooling = str(made.base.manifest.options.get("pooling", "mean"))
     return compare_bases(load_folder(made.source), load_folder(out), pooling)

@@ -88,10 +88,10 @@ class Adapt(Declaration):
 
     def footprint(self, spec: Spec, model: Manifest | None, facts: FootprintFacts) -> dict[LeaseKind, int]:
         assert model is not None
-        needs = training_footprint(recipe_of_adaptation(self.wanted(spec), 1), spec.device, model, facts)
+        needs = training_footprint(recipe_of_adaptation(self.adaptation(spec), 1), spec.device, model, facts)
         return needs | {LeaseKind.WORKSPACE: needs[LeaseKind.WORKSPACE] + weights_bytes(model)}
 
-    def wanted(self, spec: Spec) -> Adaptation:
+    def adaptation(self, spec: Spec) -> Adaptation:
         """The adaptation in its arguments."""
         return adaptation_of(spec.args)
 

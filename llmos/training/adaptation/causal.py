@@ -38,10 +38,10 @@ class CausalLoss:
         return float(sum(one.target.count for one in examples))
 
     def __call__(self, given: Tensor, examples: Sequence[Example[WindowTarget]]) -> Tensor:
-        return self.head.sum_losses(*_followed(given, [one.ids for one in examples]))
+        return self.head.sum_losses(*_with_next_tokens(given, [one.ids for one in examples]))
 
 
-def _followed(given: Tensor, windows: Sequence[list[int]]) -> tuple[Tensor, Tensor]:
+def _with_next_tokens(given: Tensor, windows: Sequence[list[int]]) -> tuple[Tensor, Tensor]:
     """The hidden states that another token of the same window follows, and these tokens."""
     starts = list(accumulate(map(len, windows), initial=0))
     places = [start + i for start, ids in zip(starts, windows, strict=False) for i in range(len(ids) - 1)]
@@ -67,7 +67,7 @@ def measure(wanted: Adaptation, candidate: Candidate, texts: Sequence[Windows], 
     order = sorted(range(len(owned)), key=lengths.__getitem__)
     for row in cut_rows(order, lengths, wanted.spec.token_budget):
         some = [owned[i][1] for i in row]
-        losses = candidate.next_head.losses(*_followed(candidate.logits(some), some))
+        losses = candidate.next_head.losses(*_with_next_tokens(candidate.logits(some), some))
         for i, part in zip(row, torch.split(losses, [len(ids) - 1 for ids in some]), strict=True):
             totals[owned[i][0]] += float(part.sum())
             counts[owned[i][0]] += len(part)

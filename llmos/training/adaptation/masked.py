@@ -107,10 +107,10 @@ class MaskedTokenLoss:
         return float(sum(len(one.target.places) for one in examples))
 
     def __call__(self, given: Tensor, examples: Sequence[Example[MaskedTarget]]) -> Tensor:
-        return self.head.sum_losses(*_guessed(given, examples))
+        return self.head.sum_losses(*_with_targets(given, examples))
 
 
-def _guessed(given: Tensor, examples: Sequence[Example[MaskedTarget]]) -> tuple[Tensor, Tensor]:
+def _with_targets(given: Tensor, examples: Sequence[Example[MaskedTarget]]) -> tuple[Tensor, Tensor]:
     """The hidden states at the places to be guessed, and the tokens there."""
     places, start = [], 0
     for one in examples:
@@ -173,7 +173,7 @@ def measure(wanted: Adaptation, candidate: Candidate, texts: Sequence[Windows], 
     order = sorted(range(len(drawn)), key=lengths.__getitem__)
     for row in cut_rows(order, lengths, wanted.spec.token_budget):
         some = [drawn[i] for i in row]
-        losses = head.losses(*_guessed(candidate.logits([one.ids for one in some]), some))
+        losses = head.losses(*_with_targets(candidate.logits([one.ids for one in some]), some))
         for i, part in zip(row, torch.split(losses, [len(one.target.places) for one in some]), strict=True):
             totals[owners[i]] += float(part.sum())
             counts[owners[i]] += len(part)
