@@ -1,8 +1,9 @@
-"""Asking for labels: the strategies that choose rows, and an answer as it travels."""
+"""Asking for labels: the strategies that choose rows, an answer as it travels, and when a model is trained anew."""
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -12,6 +13,8 @@ from llmos.abi.json_type import Json
 STRATEGIES = ("margin", "badge", "random")  # the first is the default: it needs the fewest labels (docs/log.md)
 SPLITS = ("train", "validation", "test")  # that answered rows may become part of
 MOST_TEXT = 4_096  # characters of a label, a name or a comment
+LEAST_NEW = 50  # labels before a model is trained anew
+GROWTH = 0.25  # of its labels: so all trainings together cost a few times the last one
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,54 @@ class RowAnswer:
         """As a line of a file of answers has it."""
         said = {"by": self.by, "comment": self.comment}
         return {"id": self.id, "value": self.value, **{key: text for key, text in said.items() if text}}
+
+
+def next_training_at(labelled: int, every: int | None = None) -> int:
+    """How many labelled rows there must be for the next training, after one with `labelled`.
+
+    That is `every` more, by default a quarter more and 50 at least.
+    """
+    return labelled + (every or max(LEAST_NEW, math.ceil(GROWTH * labelled)))
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledModel:
+    """The newest version of the model that is trained while people label.
+
+    `labelled` is how many labels it has learned from, `metric` its primary one, with its value on the rows it was
+    measured on and the 95 % interval.
+    """
+
+    ref: str
+    labelled: int
+    metric: str
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    is_promoted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LabelTraining:
+    """The newest training of that model: its process, on how many labels, and how much of it is done (0 to 1)."""
+
+    pid: int
+    state: str
+    labelled: int
+    share: float = 0.0
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LabellingState:
+    """How the labelling of a dataset stands; `next_at` is how many labels the next training waits for."""
+
+    dataset: str
+    labelled: int
+    unlabelled: int
+    model: LabelledModel | None = None
+    training: LabelTraining | None = None
+    next_at: int | None = None
 
 
 def read_answers(lines: Iterable[str], file: str) -> Iterator[RowAnswer]:

@@ -13,6 +13,7 @@ from llmos.abi.api_types import process_json
 from llmos.abi.check_marks import CheckSummary, read_check_summary
 from llmos.abi.error import BadInput, NotFound
 from llmos.abi.json_type import Json
+from llmos.abi.labelling import LabellingState
 from llmos.abi.model import DatasetManifest, split_dataset_ref
 from llmos.abi.process import Process, Program, Spec
 from llmos.abi.wire import to_plain
@@ -79,6 +80,10 @@ PAGE = (
     Query("offset", "the number of the first row, from 1", "integer"),
     Query("limit", f"this many rows at most (default {DEFAULT_ROWS}, at most {MOST_ROWS:,})", "integer"),
 )
+LABELLING = (
+    Query("model", "the model that is trained on the labels", "string"),
+    Query("retrain", "labels between two trainings (default: a quarter more, 50 at least)", "integer"),
+)
 IMPORT = msgspec.json.Decoder(ImportRequest)
 FIND = msgspec.json.Decoder(FindRequest)
 OPERATION = msgspec.json.Decoder(dict[str, Json])
@@ -101,6 +106,14 @@ class Datasets:
             Endpoint("DELETE", one, self.remove, "Remove a version, or all versions of a name", gives=Removed),
             Endpoint("GET", f"{one}/rows", self.rows, "Read rows of a dataset", gives=RowPage, query=PAGE),
             Endpoint("GET", f"{one}/findings", self.findings, "What its last check found", gives=CheckSummary),
+            Endpoint(
+                "GET",
+                f"{one}/labelling",
+                self.labelling,
+                "How many rows have labels, and how the training on them stands",
+                gives=LabellingState,
+                query=LABELLING,
+            ),
             Endpoint(
                 "POST", "/v1/find-rows", self.find, "Find rows in all datasets", FindRequest, Process, status=CREATED
             ),
@@ -140,6 +153,14 @@ class Datasets:
         ref, folder = self._models.dataset_check(request.path_params["ref"])
         # A report has the ids of all rows that it names: its reading does not hold up the loop.
         return reply(await asyncio.to_thread(read_check_summary, Path(folder), ref))
+
+    async def labelling(self, request: Request) -> Reply:
+        asked = asked_of(request)
+        model, every = asked.get("model"), asked.get("retrain")
+        ref = request.path_params["ref"]
+        return reply(
+            self._models.labelling(ref, None if model is None else str(model), None if every is None else int(every))
+        )
 
     async def find(self, request: Request) -> Reply:
         body = await self._bodies.read(request, FIND)

@@ -11,6 +11,16 @@ from llmos.abi.json_type import Json
 
 SPAN = re.compile(r"(\d+)(?:\s*-\s*(\d+))?\s+(\S.*)")
 NOTHING = "-"  # of tags: no word is part of an entity
+HELP = {
+    "Enter": "take the first suggestion",
+    "a number, a label or its beginning": "that one; with commas between, where a row has several",
+    "+NAME": "a new label",
+    "2-3 PER, 5 LOC": "tags: the first and last word of each entity; - for none",
+    "/s": "skip this row",
+    "/u": "undo the last answer",
+    "/c TEXT": "a comment on this row, kept with its answer",
+    "/q": "stop; everything so far is kept",
+}
 COMMANDS = {"s": "skip", "u": "undo", "c": "comment", "q": "quit", "?": "help"}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -125,10 +125,13 @@ def test_rows(data: Data, task: str, options: dict[str, Json], folders: Mapping[
     return replace(rows, path=source.dataset) if source.dataset else rows
 
 
-def training_keys(folder: str, task: str, options: dict[str, Json]) -> frozenset[str]:
-    """The keys of the texts that the models trained on this stored dataset have learned from."""
+def training_keys(
+    folder: str, task: str, options: dict[str, Json], splits: Sequence[str] = ("train",)
+) -> frozenset[str]:
+    """The keys of the texts that the models trained on this stored dataset have learned from, or of other splits."""
     reader = open_dataset(Path(folder), task, options)
-    return frozenset(key_of(stored.row) for stored in reader.rows("train"))
+    there = [split for split in splits if split in reader.splits]
+    return frozenset(key_of(stored.row) for split in there for stored in reader.rows(split))
 
 
 def keep(gathered: LoadedData, task: str, folder: Path, options: Mapping[str, Json] = NOTHING) -> WrittenDataset:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -17,6 +17,7 @@ from llmos.data.families import rows_of
 from llmos.evaluation.linear_head import LinearHead, calibrate_head, choose_penalty, fit, fold_numbers
 from llmos.evaluation.statistics.intervals import wilson
 from llmos.nn.frozen_vectors import FrozenEncoder
+from llmos.nn.kept_vectors import KeptVectors
 from llmos.tasks.tag import OUTSIDE, spans_of
 
 FOLDS = 5
@@ -34,6 +35,7 @@ Stored = StoredRow[Any]  # Any: a row of the task's family
 Floats = NDArray[Any]  # Any: float32 or float64
 Numbers = NDArray[Any]  # Any: label numbers
 OnDone = Callable[[int, int], None]
+Encoder = FrozenEncoder | KeptVectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,7 @@ class Beliefs:
     probabilities: Floats | None = None
     suggestions: Sequence[Sequence[Suggestion]] = ()
     estimate: Estimate | None = None
+    right: Mapping[str, float] = field(default_factory=dict)  # id of a labelled row that was held out -> was it right
 
     def suggestions_of(self, at: int) -> Sequence[Suggestion]:
         """The likeliest values of this row, the first is the likeliest."""
@@ -85,7 +88,7 @@ class Beliefs:
 
 
 def believe(
-    encoder: FrozenEncoder,
+    encoder: Encoder,
     task: str,
     splits: Mapping[str, Sequence[Stored]],
     pool: Sequence[Stored],
@@ -98,7 +101,7 @@ def believe(
 
 
 def _labels(
-    encoder: FrozenEncoder,
+    encoder: Encoder,
     task: str,
     known: Sequence[Stored],
     test: Sequence[Stored],
@@ -122,15 +125,18 @@ def _labels(
     if test:
         wanted = _targets(test, index, is_many=is_many)
         folds = [(np.ones(len(known), bool), measured, wanted)]
-        where = "test rows"
+        held = [row.id for row in test]
+        where = TEST_ROWS
     else:
         fold_of = fold_numbers(given, folds=FOLDS, seed=0)
         folds = [
             (fold_of != i, learned[fold_of == i], given[fold_of == i]) for i in range(FOLDS) if (fold_of == i).any()
         ]
-        where = "labelled rows that it did not learn from"
-    estimate = _estimate("accuracy", head, learned, given, folds, len(names), l2, right, where)
-    return Beliefs(own, names, found, [_suggest(one, names, is_many=is_many) for one in found], estimate)
+        held = [known[at].id for i in range(FOLDS) for at in np.flatnonzero(fold_of == i).tolist()]
+        where = NOT_LEARNED
+    estimate, hits = _estimate("accuracy", head, learned, given, folds, len(names), l2, right, where)
+    suggestions = [suggest(one, names, is_many=is_many) for one in found]
+    return Beliefs(own, names, found, suggestions, estimate, dict(zip(held, hits.tolist(), strict=True)))
 
 
 def _targets(rows: Sequence[Stored], index: Mapping[str, int], *, is_many: bool) -> Numbers:
@@ -178,8 +184,9 @@ def _estimate(
     l2: float,
     right: Callable[[LinearHead, Floats, Numbers], Floats],
     where: str,
-) -> Estimate:
-    """The metric over these parts; what more labels add is told from heads of half of the rows."""
+) -> tuple[Estimate, Floats]:
+    """The metric over these parts, and which of their rows are right; what more labels add is told from heads of half
+    of the rows."""
     whole: list[Floats] = []
     half: list[Floats] = []
     generator = np.random.default_rng(0)
@@ -195,10 +202,11 @@ def _estimate(
     slope, error = float(differences.mean()), float(differences.std() / max(1, len(differences)) ** 0.5)
     ahead = float(np.log2((len(x) + NEXT) / len(x)))
     gain = ((slope - Z * error) * ahead, (slope + Z * error) * ahead)
-    return Estimate(metric, float(hits.mean()), interval.low, interval.high, len(hits), where, gain)
+    return Estimate(metric, float(hits.mean()), interval.low, interval.high, len(hits), where, gain), hits
 
 
-def _suggest(probabilities: Floats, names: Sequence[str], *, is_many: bool) -> list[Suggestion]:
+def suggest(probabilities: Floats, names: Sequence[str], *, is_many: bool) -> list[Suggestion]:
+    """The likeliest labels of a text, from [labels]; where it may have many, first all those that are likely."""
     order = [int(i) for i in np.argsort(-probabilities, kind="stable")[:SHOWN]]
     if not is_many:
         return [Suggestion(names[i], float(probabilities[i])) for i in order]
@@ -208,7 +216,7 @@ def _suggest(probabilities: Floats, names: Sequence[str], *, is_many: bool) -> l
 
 
 def _tags(
-    encoder: FrozenEncoder,
+    encoder: Encoder,
     task: str,
     known: Sequence[Stored],
     test: Sequence[Stored],
@@ -227,31 +235,42 @@ def _tags(
     head = fit(learned, given, classes=len(names), l2=FEW_PENALTY)
     found = head.probabilities(words)
     sentences = [found[a:b] for a, b in pairwise(own_starts)]
-    doubts = np.array([_doubt(one) for one in sentences])
-    estimate = None
     if test:
-        estimate = _whole_sentences(head, *_words(encoder, test, on_done), test, index, "test rows")
+        right = _whole_sentences(head, *_words(encoder, test, on_done), test, index)
+        where = TEST_ROWS
     else:
-        hits, total = 0.0, 0
+        right, where = {}, NOT_LEARNED
         fold_of = fold_numbers(np.zeros(len(known), int), folds=FOLDS, seed=0)
         for i in range(FOLDS):
             is_held = fold_of[owner] == i
             part = fit(learned[~is_held], given[~is_held], classes=len(names), l2=FEW_PENALTY)
             wrong = (part.logits(learned[is_held]).argmax(axis=1) != given[is_held]).astype(float)
             held = owner[is_held]
-            hits += float(sum(wrong[held == one].sum() == 0 for one in np.unique(held)))
-            total += len(np.unique(held))
-        interval = wilson(hits, total)
-        where = "labelled rows that it did not learn from"
-        estimate = Estimate(SENTENCES, hits / max(1, total), interval.low, interval.high, total, where)
-    probabilities = np.stack([1 - doubts, doubts], axis=1)
-    return Beliefs(own, names, probabilities, [[_spans_suggested(one, names)] for one in sentences], estimate)
+            right |= {known[one].id: float(wrong[held == one].sum() == 0) for one in np.unique(held)}
+    estimate = share_estimate(SENTENCES, list(right.values()), where)
+    suggestions = [[spans_suggested(one, names)] for one in sentences]
+    return Beliefs(own, names, doubt_of(sentences), suggestions, estimate, right)
 
 
+def share_estimate(metric: str, right: Sequence[float], where: str) -> Estimate:
+    """The share of these rows that are right, with Wilson's interval."""
+    interval = wilson(float(sum(right)), len(right))
+    return Estimate(metric, sum(right) / max(1, len(right)), interval.low, interval.high, len(right), where)
+
+
+def doubt_of(sentences: Sequence[Floats]) -> Floats:
+    """[sentences, 2], from the probabilities of each sentence's words, [words, tags]: the least certain words are
+    right, or they are not."""
+    doubts = np.array([_doubt(one) for one in sentences])
+    return np.stack([1 - doubts, doubts], axis=1)
+
+
+TEST_ROWS = "test rows"
+NOT_LEARNED = "labelled rows that it did not learn from"
 SENTENCES = "share of rows without an error"
 
 
-def _words(encoder: FrozenEncoder, rows: Sequence[Stored], on_done: OnDone) -> tuple[Floats, Sequence[int]]:
+def _words(encoder: Encoder, rows: Sequence[Stored], on_done: OnDone) -> tuple[Floats, Sequence[int]]:
     """Vectors of length 1 of all words, and where each row's begin."""
     made = encoder.words([row.row.input["tokens"] for row in rows], on_done=lambda done: on_done(done, len(rows)))
     scale = np.linalg.norm(made.vectors, axis=1, keepdims=True)
@@ -270,17 +289,18 @@ def _doubt(probabilities: Floats) -> float:
     return float(min(0.5, unsure.mean())) if len(unsure) else 0.0
 
 
-def _spans_suggested(probabilities: Floats, names: Sequence[str]) -> Suggestion:
+def spans_suggested(probabilities: Floats, names: Sequence[str]) -> Suggestion:
+    """The spans of the likeliest tags of a sentence, from [words, tags]."""
     tags = [names[i] for i in probabilities.argmax(axis=1)]
     spans = [[start, end, label] for label, start, end in spans_of(tags)]
     return Suggestion(spans, float(probabilities.max(axis=1).prod()))
 
 
 def _whole_sentences(
-    head: LinearHead, words: Floats, starts: Sequence[int], rows: Sequence[Stored], index: Mapping[str, int], where: str
-) -> Estimate:
+    head: LinearHead, words: Floats, starts: Sequence[int], rows: Sequence[Stored], index: Mapping[str, int]
+) -> dict[str, float]:
+    """By id, whether all words of a row are tagged rightly."""
     guessed = head.logits(words).argmax(axis=1)
     wanted = np.array([index.get(tag, UNKNOWN) for row in rows for tag in row.row.tags])
-    right = [bool((guessed[a:b] == wanted[a:b]).all()) for a, b in pairwise(starts)]
-    interval = wilson(float(sum(right)), len(right))
-    return Estimate(SENTENCES, sum(right) / len(right), interval.low, interval.high, len(right), where)
+    spans = zip(rows, pairwise(starts), strict=True)
+    return {row.id: float((guessed[a:b] == wanted[a:b]).all()) for row, (a, b) in spans}

@@ -11,6 +11,7 @@ from llmos.abi.device import Device
 from llmos.abi.gate import Gate
 from llmos.abi.histogram import Histogram
 from llmos.abi.json_type import Json
+from llmos.abi.labelling import LabellingState
 from llmos.abi.model import DatasetManifest
 from llmos.abi.process import Priority, Process, Spec
 from llmos.abi.upload import Upload
@@ -123,6 +124,10 @@ class ModelsInterface(Protocol):
 
     def dataset_check(self, ref: str) -> tuple[str, str]:
         """The version that is meant, and the folder in which `data check` keeps what it found; it may not be there."""
+        ...
+
+    def labelling(self, ref: str, model: str | None, retrain: int | None) -> LabellingState:
+        """How the labelling of a dataset stands, and the training of this model with it."""
         ...
 
     async def row_ids(self, texts: Sequence[str]) -> list[str]:

@@ -38,6 +38,7 @@ from llmos.kernel.journal import Journal
 from llmos.kernel.loop import Loop, replay
 from llmos.kernel.paths import Roots
 from llmos.kernel.processes.child_requests import ChildRequests
+from llmos.kernel.processes.follow_ups import FollowUps
 from llmos.kernel.processes.process_service import ProcessService
 from llmos.kernel.processes.process_table import ProcessTable
 from llmos.kernel.processes.scheduler import View, crowd_of, view_of
@@ -157,6 +158,7 @@ class Kernel:
         self.uploads = UploadService(store.uploads, self._uploads_in_use)
         self.processes = ProcessService(config, table, store, self._loop, self._event_stream, clock)
         self._requests = ChildRequests(table, self.processes, supervisor.send)
+        self._follow_ups = FollowUps(store, self.processes)
         self.calls = CallService(
             config,
             table,
@@ -197,6 +199,7 @@ class Kernel:
                 await anext(event_stream)
         self._supervisor.zygote.refuse()
         await self._requests.close()
+        await self._follow_ups.close()
         await self._executor.close()
         for task in (self._tidying, self._ticking, self._running):
             assert task is not None
@@ -290,6 +293,7 @@ class Kernel:
         for process in self._table.drain_changes():
             self._event_stream.publish(kind, process=process)
             self._requests.tell_parent(process)
+            self._follow_ups.look(process)
         match event:
             case ev.Ready() if traits_of(self._table.process(event.pid).spec.program).answers_calls:
                 self._wakes[str(self._table.process(event.pid).spec.args["base"])] += 1

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 from llmos.abi.api_types import Damage, DiskUse, ModelView, Verified
@@ -18,6 +19,7 @@ from llmos.abi.engine import engine_of
 from llmos.abi.error import BadInput, Conflict, LlmosError, NotFound, error_of
 from llmos.abi.gate import DEFAULT_POLICY, METRIC, Gate, GatePolicy, gate_policy
 from llmos.abi.json_type import Json
+from llmos.abi.labelling import LabellingState
 from llmos.abi.model import DatasetManifest, Manifest, check_name, split_ref
 from llmos.abi.process import Process, State
 from llmos.abi.row_id import RowHmac, fold_text
@@ -32,6 +34,8 @@ from llmos.kernel.loop import Loop
 from llmos.kernel.processes.process_runtime import ALIVE
 from llmos.kernel.processes.process_table import ProcessTable
 from llmos.kernel.programs import traits_of
+from llmos.kernel.programs.queue_data import VECTORS
+from llmos.kernel.programs.retraining import labelling_state
 from llmos.kernel.store.evaluations import evaluated_datasets, find_predictions
 from llmos.kernel.store.store import Store
 
@@ -261,6 +265,10 @@ class Registry:
         found = self._store.dataset(ref).ref
         return found, str(self._home / "checks" / found)
 
+    def labelling(self, ref: str, model: str | None, retrain: int | None) -> LabellingState:
+        processes = list(self._table.processes.values())
+        return labelling_state(self._store.dataset(ref), model, retrain, self._store, processes)
+
     async def row_ids(self, texts: Sequence[str]) -> list[str]:
         key: str = await self._in_store(self._store.row_key)
         hmac = RowHmac(bytes.fromhex(key))
@@ -268,6 +276,9 @@ class Registry:
 
     async def remove_dataset(self, ref: str) -> list[str]:
         removed: list[str] = await self._in_store(lambda: self._store.remove_dataset(ref))
+        names = {one.partition("@")[0] for one in removed} - {one.name for one in self._store.datasets()}
+        for name in names:
+            await asyncio.to_thread(rmtree, self._home / VECTORS / name, ignore_errors=True)
         return removed
 
     async def collect(self) -> int:

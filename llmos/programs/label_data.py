@@ -44,11 +44,16 @@ def main(channel: Channel, job: Job) -> None:
                     writer.add(split, stored)
                     continue
                 missing.discard(stored.id)
-                row = answers.apply(stored)
-                counts["labelled" if row else "passed over"] += 1
-                writer.add(split if row is None else target if split == UNLABELLED else split, row or stored)
-                if row is not None:
+                if (row := answers.apply(stored)) is not None:
+                    counts["labelled"] += 1
+                    writer.add(target if split == UNLABELLED else split, row)
                     seen.append(_values(row))
+                elif (bare := answers.take_back(stored)) is not None:
+                    counts["taken back"] += 1
+                    writer.add(UNLABELLED, bare)
+                else:
+                    counts["passed over"] += 1
+                    writer.add(split, stored)
             if missing:
                 shown = ", ".join(sorted(missing)[:SHOWN])
                 raise BadInput(

@@ -17,6 +17,7 @@ from llmos.abi.device import Device
 from llmos.abi.error import LlmosError
 from llmos.abi.gate import Gate
 from llmos.abi.json_type import Json
+from llmos.abi.labelling import LabellingState
 from llmos.abi.model import DatasetManifest
 from llmos.abi.process import Priority, Process
 from llmos.abi.recipe import Data
@@ -314,15 +315,17 @@ class AsyncClient:
         n: int | None = None,
         strategy: str | None = None,
         base: str | None = None,
+        model: str | None = None,
         seed: int | None = None,
         without: Sequence[str] = (),
         on_progress: OnProgress | None = None,
     ) -> Json:
         """The unlabelled rows whose labels are worth most, with suggestions, and how good a head on the labels is.
 
-        `strategy` is badge, margin or random; `without` are ids that are being answered already.
+        `strategy` is badge, margin or random; `without` are ids that are being answered already. The newest version of
+        `model` is asked as well, and suggests where it is right as often as the head.
         """
-        args: dict[str, Json] = {"n": n, "strategy": strategy, "base": base, "seed": seed}
+        args: dict[str, Json] = {"n": n, "strategy": strategy, "base": base, "model": model, "seed": seed}
         args["without"] = list(without) or None
         process = await self.operate_dataset(ref, "queue", on_progress=on_progress, **args)
         return await self.result(process.pid)
@@ -334,11 +337,20 @@ class AsyncClient:
         *,
         split: str | None = None,
         name: str | None = None,
+        model: str | None = None,
+        retrain: int | None = None,
+        base: str | None = None,
         wait: bool = True,
         on_progress: OnProgress | None = None,
+        **settings: Json,
     ) -> Process:
-        """Put the answers in a file of JSON lines, or upload:ID, to a dataset's rows, in a new version."""
-        args = {"answers": request.answers_of(answers), "split": split, "name": name}
+        """Put the answers in a file of JSON lines, or upload:ID, to a dataset's rows, in a new version.
+
+        `model` is trained on it in the background when `retrain` labels more than at its last training have come (by
+        default a quarter more, 50 at least; 0: never). Settings are those of `train`; `labelling` says how it stands.
+        """
+        trained = request.retraining(model, retrain, base, settings)
+        args = {"answers": request.answers_of(answers), "split": split, "name": name, **trained}
         return await self.operate_dataset(ref, "label", wait=wait, on_progress=on_progress, **args)
 
     async def weak_label_dataset(
@@ -362,6 +374,10 @@ class AsyncClient:
         args = {"rules": request.answers_of(rules), "models": asked or None, "combine": combine, "least": least}
         args["name"] = name
         return await self.operate_dataset(ref, "weak-label", wait=wait, on_progress=on_progress, **args)
+
+    async def labelling(self, ref: str, *, model: str | None = None, retrain: int | None = None) -> LabellingState:
+        """How many rows of a dataset have labels, and how the training of this model on them stands."""
+        return await self._ask(request.labelling(ref, model, retrain))
 
     async def diff_datasets(self, ref: str, other: str, *, on_progress: OnProgress | None = None) -> Json:
         """The rows that were added, removed and changed from one dataset to another, by their ids."""

@@ -18,6 +18,7 @@ from llmos.abi.device import Device
 from llmos.abi.error import BadInput, BadSetting
 from llmos.abi.gate import SUITE, Gate
 from llmos.abi.json_type import Json
+from llmos.abi.labelling import LabellingState
 from llmos.abi.method import setting_names
 from llmos.abi.model import DatasetManifest
 from llmos.abi.objective import objective_settings
@@ -189,6 +190,19 @@ def models_of_rules(source: str | Path) -> list[str]:
     if is_upload(str(source)) or not path.is_file():
         return []
     return list(read_rules(path.read_text("utf-8-sig", errors="replace"), path.name).models)
+
+
+def retraining(
+    model: str | None, retrain: int | None, base: str | None, settings: Mapping[str, Json]
+) -> dict[str, Json]:
+    """The arguments of an operation that say which model is trained when enough has come."""
+    parts = {key: value for key, value in recipe_parts(settings).items() if value not in ({}, None)}
+    return {"model": model, "retrain": retrain, "base": base, "settings": parts or None}
+
+
+def labelling(ref: str, model: str | None, retrain: int | None) -> Request[LabellingState]:
+    query = {key: str(value) for key, value in (("model", model), ("retrain", retrain)) if value}
+    return Request("GET", f"/v1/datasets/{quote(ref, safe='@')}/labelling", _one(LabellingState), query=query)
 
 
 def find_rows(texts: Sequence[str], ids: Sequence[str]) -> Request[Process]:
@@ -393,6 +407,13 @@ def recipe(task: str, name: str, base: str | None, data: str | Path | Data, sett
 
     All others must be options of the task (`multi_label`, `max_tokens` ...).
     """
+    parts = recipe_parts(settings)
+    plain = {**parts, "task": task, "name": name, "base": base or starter(task), "data": _data(data, parts["data"])}
+    return from_plain(with_method(plain), Recipe)
+
+
+def recipe_parts(settings: Mapping[str, Json]) -> dict[str, Json]:
+    """These settings, each in the part of a recipe that it belongs to; BadSetting for one that belongs to none."""
     given = {key: value for key, value in settings.items() if value is not None}
     read = {key: given.pop(key) for key in DATA_KEYS & given.keys()}
     lora = {key: given.pop(f"lora_{key}") for key in LORA_KEYS if f"lora_{key}" in given}
@@ -409,15 +430,13 @@ def recipe(task: str, name: str, base: str | None, data: str | Path | Data, sett
         raise BadSetting(
             f"No setting {key!r} in a recipe. Near: {near}", key=key, value=given[key], expected=near, near=near
         )
-    plain = {
-        "task": task,
-        "name": name,
-        "base": base or starter(task),
-        "data": _data(data, read),
+    return {
+        "data": read,
         "lora": lora,
         "options": options,
         "method_settings": own,
         "objective_settings": aims,
+        **run,
     }
     return from_plain({**plain, **run}, Recipe)
 

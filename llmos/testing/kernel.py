@@ -36,6 +36,7 @@ from llmos.abi.frame import ModelPath
 from llmos.abi.gate import DEFAULT_POLICY, Gate, GatePolicy, gate_policy
 from llmos.abi.histogram import Histogram
 from llmos.abi.json_type import Json
+from llmos.abi.labelling import LabellingState
 from llmos.abi.model import DatasetManifest, File, Kind, Manifest, Part, check_name, split_ref
 from llmos.abi.process import DONE, Priority, Process, Progress, Spec, State
 from llmos.abi.row_id import RowHmac, fold_text
@@ -160,6 +161,10 @@ class MemoryModels:
 
     def dataset_check(self, ref: str) -> tuple[str, str]:
         return self.dataset(ref).ref, self.checks[0] if self.checks else ""
+
+    def labelling(self, ref: str, model: str | None, retrain: int | None) -> LabellingState:
+        found = self.dataset(ref)
+        return LabellingState(found.ref, found.splits["train"], 0, next_at=None if model is None else 50)
 
     async def row_ids(self, texts: Sequence[str]) -> list[str]:
         hmac = RowHmac(b"")

@@ -54,7 +54,7 @@ def test_the_file_always_has_what_a_list_would_have(tmp_path_factory, steps):
             kept.add(one)
             wanted.append(one)
         elif step == "undo":
-            kept.undo()
+            assert kept.undo(wanted[-1].id if wanted else "0") == bool(wanted)
             wanted = wanted[:-1]
         elif step == "clear":
             kept.clear()
@@ -71,3 +71,25 @@ def test_a_file_that_somebody_has_spoiled_is_refused_by_its_line(tmp_path):
     with pytest.raises(BadInput) as raised:
         AnswerFile(path)
     assert raised.value.detail["line"] == 2
+
+
+def test_an_answer_that_is_being_sent_is_not_undone_and_stays_until_it_has_arrived(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    one, two = RowAnswer("1", "a"), RowAnswer("2", "b")
+    given = AnswerFile(path)
+    assert given.begin_sending() is None
+    given.add(one)
+    copy = given.begin_sending()
+    assert AnswerFile(copy).answers == [one]
+    given.add(two)
+    assert not given.undo("1")
+    assert given.undo("2")
+    assert not given.undo("1")
+    given.add(two)
+    given.end_sending(arrived=False)
+    assert given.answers == AnswerFile(path).answers == [one, two]
+    given.begin_sending()
+    given.add(one)
+    given.end_sending(arrived=True)
+    assert given.answers == AnswerFile(path).answers == [one]
+    assert not copy.exists()

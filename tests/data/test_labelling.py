@@ -11,7 +11,7 @@ from llmos.abi.error import BadInput
 from llmos.abi.labelling import STRATEGIES, RowAnswer, read_answers
 from llmos.data.datasets.stored_row import StoredRow
 from llmos.data.labelling.acquisition import choose_rows, margins
-from llmos.data.labelling.answers import RowAnswers, agreement, with_label
+from llmos.data.labelling.answers import ANSWERS, RowAnswers, agreement, with_label
 from llmos.data.row import LabelRow, TagRow
 from llmos.testing.errors import fails_with
 
@@ -151,3 +151,31 @@ def test_people_who_always_agree_have_an_alpha_of_one(rows):
     assert alike.alpha in (None, 1.0)
     found = agreement(rows)
     assert found.alpha is None or found.alpha <= 1.0
+
+
+def test_an_answer_that_everybody_takes_back_leaves_the_row_without_a_label():
+    stored = StoredRow("0", TEXT)
+    answers = RowAnswers()
+    answers.add([RowAnswer("0", "a", "ada"), RowAnswer("0", None, "bob")])
+    labelled = answers.apply(stored)
+    assert labelled is not None
+    answers = RowAnswers()
+    answers.add([RowAnswer("0", None, "ada")])
+    assert answers.apply(labelled) is None
+    bare = answers.take_back(labelled)
+    assert bare is not None
+    assert (bare.row, [one["value"] for one in bare.extra[ANSWERS]]) == (TEXT, [None, None])
+    tagged = RowAnswers()
+    tagged.add([RowAnswer("0", [[0, 1, "PER"]], "ada")])
+    words = tagged.apply(StoredRow("0", WORDS))
+    assert words is not None
+    back = answers.take_back(words)
+    assert back is not None
+    assert back.row == WORDS
+
+
+def test_a_label_that_no_answer_gave_is_not_taken_back():
+    answers = RowAnswers()
+    answers.add([RowAnswer("0", None, "ada")])
+    assert answers.take_back(StoredRow("0", LabelRow({"text": "one"}, ("a",), "f", 1))) is None
+    assert answers.take_back(StoredRow("0", TEXT)) is None

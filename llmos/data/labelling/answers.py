@@ -47,19 +47,38 @@ class RowAnswers:
 
         Every answer stays with the row, in its other columns.
         """
-        given = list(self.by_row[stored.id].values())
-        kept = {str(one["by"]): one for one in stored.extra.get(ANSWERS, ()) if isinstance(one, dict)}
-        for one in given:
-            kept.pop(one.by, None)
-            kept[one.by] = {"by": one.by, **{key: value for key, value in one.plain().items() if key != "id"}}
-        extra = {**stored.extra, ANSWERS: list(kept.values())}
-        values = [one["value"] for one in kept.values() if one["value"] is not None]
+        kept = self._answers_of(stored)
+        extra = {**stored.extra, ANSWERS: kept}
+        values = [one["value"] for one in kept if one["value"] is not None]
         if not values:
             return None
         counts = Counter(map(repr, values))
         most = max(counts.values())
         value = next(one for one in values if counts[repr(one)] == most)
         return replace(stored, row=with_label(stored.row, value), extra=extra)
+
+    def take_back(self, stored: Stored) -> Stored | None:
+        """The row without its label, where people gave it one and all of them have passed it over since; else None."""
+        before = [one for one in stored.extra.get(ANSWERS, ()) if isinstance(one, dict)]
+        kept = self._answers_of(stored)
+        if any(one["value"] is not None for one in kept) or all(one.get("value") is None for one in before):
+            return None
+        return replace(stored, row=without_label(stored.row), extra={**stored.extra, ANSWERS: kept})
+
+    def _answers_of(self, stored: Stored) -> list[dict[str, Json]]:
+        """The answers that the row has, with these in place of the same people's earlier ones."""
+        kept = {str(one["by"]): one for one in stored.extra.get(ANSWERS, ()) if isinstance(one, dict)}
+        for one in self.by_row[stored.id].values():
+            kept.pop(one.by, None)
+            kept[one.by] = {"by": one.by, **{key: value for key, value in one.plain().items() if key != "id"}}
+        return list(kept.values())
+
+
+def without_label(row: LabelRow | TagRow) -> LabelRow | TagRow:
+    """The row as one that nobody has labelled yet."""
+    if isinstance(row, TagRow):
+        return replace(row, tags=(), spans=None if row.text is None else ())
+    return replace(row, labels=())
 
 
 def with_label(row: LabelRow | TagRow, value: Json) -> LabelRow | TagRow:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -13,7 +13,7 @@ from llmos.abi.engine import DEFAULT
 from llmos.abi.frame import Job
 from llmos.abi.json_type import Json
 from llmos.abi.model import Manifest
-from llmos.abi.process import Priority, Program, Spec
+from llmos.abi.process import Priority, Process, Program, Spec
 from llmos.abi.recipe import ROW_FILES
 from llmos.kernel.processes.footprint import CHILD_BYTES, FootprintFacts
 from llmos.kernel.programs.traits import Traits
@@ -115,6 +115,10 @@ class Declaration:
         if isinstance(data, dict):
             return {**args, "data": {**data, **{key: rules.follow(path) for key, path in row_files(data)}}}
         return args
+
+    def follow_up(self, ended: Process, store: Store, processes: Sequence[Process]) -> Spec | int | None:
+        """What starts once it has ended well: a new process, or the pid of an interrupted one that goes on."""
+        return None
 
     def job(self, job: Job, store: Store, config: Config) -> Job:
         """The child's job, with the models, datasets and daemon settings that it needs."""

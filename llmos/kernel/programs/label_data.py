@@ -1,29 +1,57 @@
-"""label-data: puts people's answers to a dataset's rows into a version."""
+"""label-data: puts people's answers to a dataset's rows into a version, on which a model is trained when it is due."""
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, ClassVar
 
 from llmos.abi.error import BadInput
+from llmos.abi.frame import Job
 from llmos.abi.json_type import Json
 from llmos.abi.labelling import SPLITS
 from llmos.abi.model import Manifest, split_dataset_ref
-from llmos.abi.process import Program, Spec
+from llmos.abi.process import Process, Program, Spec
 from llmos.kernel.programs.arguments import Text, check_source
-from llmos.kernel.programs.datasets import DatasetProgram, pin_dataset, with_new_name
+from llmos.kernel.programs.datasets import DatasetProgram, pin_dataset, with_datasets, with_new_name
 from llmos.kernel.programs.declaration import AdmissionFacts, Arguments, PathRules
+from llmos.kernel.programs.retraining import check_retraining, follow_up
+from llmos.kernel.programs.traits import Traits
+
+if TYPE_CHECKING:
+    from llmos.config import Config
+    from llmos.kernel.store.store import Store
+
+
+NEWEST = "is_newest"  # of the dataset's versions; the daemon's own argument
 
 
 class LabelData(DatasetProgram):
-    """Answers come as a file of JSON lines, or as upload:ID: they are in no argument, journal or log."""
+    """Answers come as a file of JSON lines, or as upload:ID: they are in no argument, journal or log.
+
+    `model` is trained on the new version when `retrain` labels more have come (0: never), by a recipe of `base` and
+    `settings`. One at a time, so that the answers of two people who ask of the same name are both kept.
+    """
 
     name = Program("label-data")
     main = "llmos.programs.label_data"
     operation = "label"
-    arguments: ClassVar[Arguments] = {"data": Text, "answers": Text, "name": Text, "split": Text}
+    traits = Traits(exclusive_work="puts answers into a dataset")
+    arguments: ClassVar[Arguments] = {
+        "data": Text,
+        "answers": Text,
+        "name": Text,
+        "split": Text,
+        "model": Text,
+        "retrain": int,
+        "base": Text,
+        "settings": dict[str, Json],
+    }
 
     def check(self, spec: Spec, model: Manifest | None, facts: AdmissionFacts) -> Spec:
+        is_newest = "@" not in str(spec.args.get("data"))
         spec = pin_dataset(spec, facts.store)
+        spec = replace(spec, args={**spec.args, NEWEST: is_newest})
         answers = spec.args.get("answers")
         if not answers:
             raise BadInput("label-data needs answers: the absolute path of a file, or upload:ID", key="answers")
@@ -35,11 +63,23 @@ class LabelData(DatasetProgram):
                 value=split,
                 expected=list(SPLITS),
             )
+        check_retraining(spec, facts)
         return with_new_name(spec, split_dataset_ref(spec.args["data"])[0])
 
     def follow_paths(self, args: dict[str, Json], rules: PathRules) -> dict[str, Json]:
         answers = args.get("answers")
         return {**args, "answers": rules.follow(answers)} if isinstance(answers, str) else args
+
+    def follow_up(self, ended: Process, store: Store, processes: Sequence[Process]) -> Spec | int | None:
+        return follow_up(ended, store, processes)
+
+    def job(self, job: Job, store: Store, config: Config) -> Job:
+        """Of a dataset named without a version, the newest one now: another's answers may have made one meanwhile."""
+        args = dict(job.args)
+        if not args.pop(NEWEST, False):
+            return replace(job, args=args)
+        ref = store.dataset(split_dataset_ref(str(args["data"]))[0]).ref
+        return with_datasets(replace(job, args={**args, "data": ref}), store, [ref])
 
     def title(self, spec: Spec) -> str:
         return f"label {spec.args.get('data')}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
@@ -9,14 +10,15 @@ from llmos.abi.device import LeaseKind
 from llmos.abi.error import BadInput
 from llmos.abi.frame import Job
 from llmos.abi.labelling import STRATEGIES
-from llmos.abi.model import Manifest
-from llmos.abi.process import Priority, Program, Spec
+from llmos.abi.model import Manifest, split_dataset_ref
+from llmos.abi.process import Priority, Process, Program, Spec
 from llmos.abi.recipe import UNLABELLED
 from llmos.kernel.processes.footprint import CHILD_BYTES, FootprintFacts
-from llmos.kernel.programs.arguments import Text
+from llmos.kernel.programs.arguments import Text, training_dataset
 from llmos.kernel.programs.check_data import EMBEDDING_BYTES, base_of
 from llmos.kernel.programs.datasets import DatasetProgram, pin_dataset, with_datasets, with_reports
 from llmos.kernel.programs.declaration import AdmissionFacts, Arguments
+from llmos.kernel.programs.retraining import interrupted, newest_version, trainings_of
 from llmos.kernel.programs.traits import Traits
 from llmos.kernel.store.store import Store
 
@@ -24,10 +26,14 @@ if TYPE_CHECKING:
     from llmos.config import Config
 
 COUNT, MOST = 20, 1_000
+VECTORS = "vectors"  # of the home: a folder for each dataset name
 
 
 class QueueData(DatasetProgram):
-    """The base gives vectors; the rows that have labels train a head on them in seconds."""
+    """The base gives vectors; the rows that have labels train a head on them in seconds.
+
+    The newest version of `model`, where there is one for the dataset's task, says what it believes of the rows.
+    """
 
     name = Program("queue-data")
     main = "llmos.programs.queue_data"
@@ -35,12 +41,13 @@ class QueueData(DatasetProgram):
     arguments: ClassVar[Arguments] = {
         "data": Text,
         "base": Text,
+        "model": Text,
         "n": int,
         "strategy": Text,
         "seed": int,
         "without": list[Text],
     }
-    default_priority = Priority.BACKGROUND
+    default_priority = Priority.BATCH  # somebody waits for it: it goes before a training
     traits = Traits(uses_models=True)
 
     def check(self, spec: Spec, model: Manifest | None, facts: AdmissionFacts) -> Spec:
@@ -74,14 +81,30 @@ class QueueData(DatasetProgram):
         return False
 
     def footprint(self, spec: Spec, model: Manifest | None, facts: FootprintFacts) -> dict[LeaseKind, int]:
-        return {LeaseKind.WORKSPACE: CHILD_BYTES + EMBEDDING_BYTES}
+        passes = 2 if spec.args.get("model") else 1
+        return {LeaseKind.WORKSPACE: CHILD_BYTES + passes * EMBEDDING_BYTES}
+
+    def follow_up(self, ended: Process, store: Store, processes: Sequence[Process]) -> Spec | int | None:
+        name = ended.spec.args.get("model")
+        if not name:
+            return None
+        dataset = store.dataset(str(ended.spec.args["data"]))
+        return interrupted(trainings_of(str(name), dataset.name, processes))
 
     def title(self, spec: Spec) -> str:
         return f"queue {spec.args.get('data')}"
 
     def job(self, job: Job, store: Store, config: Config) -> Job:
         job = with_reports(with_datasets(job, store, [str(job.args["data"])]), config)
-        return replace(job, models=job.models | {"base": store.located(str(job.args["base"]), job.dtype)})
+        name = split_dataset_ref(str(job.args["data"]))[0]
+        job = replace(job, args=job.args | {"vectors": str(config.home / VECTORS / name)})
+        models = {"base": store.located(str(job.args["base"]), job.dtype)}
+        task = store.dataset(str(job.args["data"])).task
+        newest = newest_version(store, str(job.args.get("model") or ""), task)
+        if newest is None:
+            return replace(job, models=job.models | models)
+        models["candidate"] = store.located(newest.ref, job.dtype)
+        return replace(job, models=job.models | models, datasets=job.datasets | training_dataset(newest, store))
 
 
 PROGRAM = QueueData()
