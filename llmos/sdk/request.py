@@ -409,7 +409,7 @@ def recipe(task: str, name: str, base: str | None, data: str | Path | Data, sett
     """
     parts = recipe_parts(settings)
     plain = {**parts, "task": task, "name": name, "base": base or starter(task), "data": _data(data, parts["data"])}
-    return from_plain(with_method(plain), Recipe)
+    return from_plain(plain, Recipe)
 
 
 def recipe_parts(settings: Mapping[str, Json]) -> dict[str, Json]:
@@ -438,7 +438,6 @@ def recipe_parts(settings: Mapping[str, Json]) -> dict[str, Json]:
         "objective_settings": aims,
         **run,
     }
-    return from_plain({**plain, **run}, Recipe)
 
 
 def data_of(data: str | Path | Data, **settings: Json) -> Data:
