@@ -18,7 +18,7 @@ from llmos.kernel.programs.arguments import Text, training_dataset
 from llmos.kernel.programs.check_data import EMBEDDING_BYTES, base_of
 from llmos.kernel.programs.datasets import DatasetProgram, pin_dataset, with_datasets, with_reports
 from llmos.kernel.programs.declaration import AdmissionFacts, Arguments
-from llmos.kernel.programs.retraining import interrupted, newest_version, trainings_of
+from llmos.kernel.programs.retraining import interrupted_training, newest_version, trainings_of
 from llmos.kernel.programs.traits import Traits
 from llmos.kernel.store.store import Store
 
@@ -89,7 +89,7 @@ class QueueData(DatasetProgram):
         if not name:
             return None
         dataset = store.dataset(str(ended.spec.args["data"]))
-        return interrupted(trainings_of(str(name), dataset.name, processes))
+        return interrupted_training(trainings_of(str(name), dataset.name, processes))
 
     def title(self, spec: Spec) -> str:
         return f"queue {spec.args.get('data')}"

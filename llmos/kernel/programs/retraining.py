@@ -97,13 +97,13 @@ def follow_up(ended: Process, store: Store, processes: Sequence[Process]) -> Spe
     dataset = store.dataset(str(ended.made[-1] if ended.made else args["data"]))
     left = [one for one in trainings_of(str(name), dataset.name, processes) if one.state is not State.EXITED]
     if left:
-        return interrupted(left)
+        return interrupted_training(left)
     if labelled_rows(dataset) < next_training_at(_labels_learned(str(name), dataset.name, store, processes), every):
         return None
     return training_spec(args, dataset, store, ended.spec.device)
 
 
-def interrupted(trainings: Iterable[Process]) -> int | None:
+def interrupted_training(trainings: Iterable[Process]) -> int | None:
     """The pid of a training that something other than its user has interrupted."""
     return next((one.pid for one in trainings if one.state is State.INTERRUPTED and BY_USER not in one.reason), None)
 
