@@ -93,7 +93,7 @@ def test_the_first_training_starts_at_fifty_labels_and_the_next_at_fifty_more():
     assert follow(100, Shelf(version(1, 50))) is not None
 
 
-def test_as_many_labels_as_asked_lie_between_two_trainings_and_none_starts_with_zero():
+def test_as_many_labels_as_asked_lie_between_trainings_and_zero_starts_none():
     assert follow(60, Shelf(version(1, 50)), retrain=10) is not None
     assert follow(59, Shelf(version(1, 50)), retrain=10) is None
     assert follow(900, Shelf(), retrain=0) is None
