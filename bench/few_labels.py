@@ -1,8 +1,8 @@
-"""Few labels: a model by a few labelled rows and the rest without labels, plain fine-tuning on the same rows beside.
+"""Few labels: models by a few labelled rows alone, and with the rest without labels; plain fine-tuning beside.
 
 The labelled rows are drawn by the seed, as many of every label. All runs go through the daemon, with the defaults of
-`llmos train`. Finished runs are kept in the bench's home: a bench that was stopped goes on, in the run that it had
-begun as well.
+`llmos train`; the plain one without those for few labels. Finished runs are kept in the bench's home: a bench that was
+stopped goes on, in the run that it had begun as well.
 """
 
 from __future__ import annotations
@@ -56,7 +56,8 @@ SETS = (
     FewSet("conll2003", "tag", "eng.train", "eng.testb", 0.75, share=0.02),
 )
 CUT_TEST = 3000  # test rows of a set without a test file
-WAYS = ("plain", "unlabelled")  # by the labelled rows alone, and with the others
+PLAIN, FEW, UNLABELLED = "plain", "few", "unlabelled"  # fine-tuned; by the defaults; with the other rows as well
+WAYS = (UNLABELLED, FEW, PLAIN)
 
 
 class Asking(Protocol):
@@ -89,7 +90,7 @@ class Result:
 def measure(
     folder: Path, home: Path, *, mode: str, names: str | None = None, seeds: Sequence[int] | None = None
 ) -> Record:
-    """Every set by both ways and every seed; `names` are the sets, by commas."""
+    """Every set by all ways and every seed; `names` are the sets, by commas."""
     sets, chosen = chosen_sets(names), tuple(seeds or SEEDS[mode])
     kept = home / "few-labels"
     figures: list[Figure] = []
@@ -102,7 +103,7 @@ def measure(
 
 
 def measure_set(source: Path, kept: Path, box: Asking, one: FewSet, seeds: Sequence[int]) -> list[Figure]:
-    """Both ways by every seed, from the files in this folder."""
+    """All ways by every seed, from the files in this folder."""
     found: dict[str, list[Result]] = {way: [] for way in WAYS}
     for seed in seeds:
         files = write_files(source, kept / f"{one.name}-{seed}", one, seed)
@@ -186,7 +187,7 @@ def _result(kept: Path, box: Asking, one: FewSet, files: Files, way: str, seed: 
 
 def _recipe(one: FewSet, files: Files, way: str, seed: int) -> dict[str, Json]:
     rows: dict[str, Json] = {"train": str(files.few), "test": str(files.test)}
-    if way == "unlabelled":
+    if way == UNLABELLED:
         rows["unlabelled"] = str(files.rest)
     return {
         "task": one.task,
@@ -196,6 +197,7 @@ def _recipe(one: FewSet, files: Files, way: str, seed: int) -> dict[str, Json]:
         "data": rows,
         "seed": seed,
         "learning_curve": False,
+        **({"contrastive": False, "learn_validation": False} if way == PLAIN else {}),
     }
 
 
@@ -234,7 +236,7 @@ def _figure(one: FewSet, way: str, seeds: Sequence[int], found: Sequence[Result]
         parts.append(f"spread {stdev(values):.4f}")
     parts.append(f"{mean(result.cpu_s for result in found):,.0f} s of processor time each")
     parts.append(f"revision {', '.join(dict.fromkeys(result.revision for result in found))}")
-    target = Target(one.wanted) if way == "unlabelled" else None
+    target = Target(one.wanted) if way == UNLABELLED else None
     rows = f"{one.each} rows a label" if one.each else f"{one.share:.0%} of the rows"
     title = f"{one.name}, {rows}, {way}: {one.metric}"
     return Figure(title, mean(values), "", min(values), max(values), target, "; ".join(parts))

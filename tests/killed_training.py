@@ -11,17 +11,26 @@ import socket
 import sys
 import traceback
 from pathlib import Path
+from typing import Any
 
 import tiny_training
 from safetensors.torch import load_file
 
 from llmos.abi.frame import FromChild, Job, Report
 from llmos.abi.process import Progress
+from llmos.abi.recipe import UNLABELLED
 from llmos.programs import train
 from llmos.programs.channel import Channel
 from llmos.testing.daemon import FakeDaemon
 
 KILLS = 5
+FEW: dict[str, dict[str, Any]] = {  # Any: settings of a recipe
+    "pairs": {"contrastive": True},
+    "unlabelled": {"self_training_rounds": 2, "contrastive": False},
+    "unlabelled pairs": {"self_training_rounds": 2, "contrastive": True},
+}
+# reports between two kills at most: runs of several fits are killed in several of them, and none ends before
+REPORTS = {"pairs": 15, "unlabelled": 14, "unlabelled pairs": 32}
 
 
 class EveryStep(Channel):
@@ -32,22 +41,27 @@ class EveryStep(Channel):
 
 
 def main(folder: Path, *runs: str) -> None:
-    """Print what each run (`method-task`) ended with, in peace and killed."""
+    """Print what each run (`method-task`, or `method-task-way` of FEW) ended with, in peace and killed."""
     print(json.dumps({run: ends_of(folder / run, *run.split("-")) for run in runs}))
 
 
-def ends_of(folder: Path, method: str, task: str) -> dict[str, object]:
+def ends_of(folder: Path, method: str, task: str, way: str = "") -> dict[str, object]:
     """The same recipe twice, once in peace."""
     folder.mkdir()
-    path = tiny_training.sorting(folder, rows=90)
+    path = tiny_training.naming(folder, rows=60) if task == "tag" else tiny_training.sorting(folder, rows=90)
     recipe = {"task": task, "method": method, "epochs": 3.0, "checkpoint_every_s": 1e-9, "data": {"train": str(path)}}
+    recipe |= FEW.get(way, {})
+    if way.startswith("unlabelled"):
+        rest = tiny_training.unlabelled(folder, task)
+        recipe |= {"data": {"train": str(path), "unlabelled": str(rest)}}
+    most = REPORTS.get(way, 5)
     base = tiny_training.base(folder, "llama" if task == "generate" else "bert")
     found: dict[str, object] = {}
     for name in ("undisturbed", "killed"):
         told = tiny_training.assignment(folder, recipe, base=base)
         chance = random.Random(f"{method} {name}")
         kills = 0
-        while not complete(told, chance.randint(1, 5) if name == "killed" and kills < KILLS else None):
+        while not complete(told, chance.randint(1, most) if name == "killed" and kills < KILLS else None):
             kills += 1
         model = Path(told.scratch) / "model"
         found[name] = {file.name: bits_of(file) for file in sorted(model.glob("*.safetensors"))}
@@ -65,7 +79,7 @@ def bits_of(file: Path) -> str:
 
 
 def complete(told: Job, reports: int | None) -> bool:
-    """Fork a trainer; kill it after so many reports of steps. True if it came to its end."""
+    """Fork a trainer; kill it after so many reports of what it learns. True if it came to its end."""
     ours, theirs = socket.socketpair()
     pid = os.fork()
     if pid == 0:
@@ -76,7 +90,7 @@ def complete(told: Job, reports: int | None) -> bool:
 
     def on_frame(frame: FromChild) -> None:
         nonlocal seen
-        seen += isinstance(frame, Report) and frame.progress.phase == "train"
+        seen += isinstance(frame, Report) and frame.progress.phase in ("train", UNLABELLED)
         if seen == reports:
             os.kill(pid, signal.SIGKILL)
 

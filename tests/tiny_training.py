@@ -49,6 +49,20 @@ def naming(folder: Path, rows: int = 150) -> Path:
     return path
 
 
+def unlabelled(folder: Path, task: str, rows: int = 60) -> Path:
+    """Rows of the same kind as those with labels, without them."""
+    chance = random.Random(4)
+    if task == "tag":
+        path = folder / "rest.conll"
+        names = [chance.choice(("ADA", "BOB", "EVE")) for _ in range(rows)]
+        path.write_text("\n\n".join(f"saw O\n{name} O\nmore{i} O" for i, name in enumerate(names)))
+        return path
+    words = [word for some in SIGNS.values() for word in some]
+    path = folder / "rest.csv"
+    path.write_text("\n".join(["text", *(f"{chance.choice(words)} more {i}" for i in range(rows))]))
+    return path
+
+
 def assignment(folder: Path, recipe: dict[str, Json], *, dtype: str = "float32", **models: ModelPath) -> Job:
     """What a trainer is told; `recipe` needs only what matters to the test."""
     scratch = folder / "scratch"

@@ -136,6 +136,8 @@ class Recipe:
     )  # what fewer rows give, and training rows near to errors: seconds, by the base's frozen vectors
     self_training_rounds: int = field(default=1, metadata=LATER)  # with rows without labels and no teacher
     method_why: str = field(default="", metadata=LATER)  # why auto chose the method; empty: it was named
+    contrastive: bool | None = field(default=None, metadata=LATER)  # texts by pairs, then a head; None: with few rows
+    learn_validation: bool | None = field(default=None, metadata=LATER)  # None: where few rows would be left for it
     method_settings: dict[str, Json] = field(default_factory=dict, metadata=LATER)  # the method's own: rank, alpha ...
     teacher: str | None = field(default=None, metadata=LATER)  # a model of the store, to be distilled
     teacher_weight: float = field(default=TEACHER_WEIGHT, metadata=LATER)  # in the loss of a row with a label
@@ -272,6 +274,7 @@ def check(recipe: Recipe) -> None:
     if unknown := sorted(set(recipe.options) - options):
         raise _bad("options", unknown[0], f"one of {', '.join(sorted(options))}")
     _check_distillation(recipe)
+    _check_contrastive(recipe)
     _check_task_settings(recipe)
     _check_method(recipe)
     _check_objective(recipe)
@@ -326,6 +329,19 @@ def _check_self_training(recipe: Recipe) -> None:
 
 def _default(name: str) -> object:
     return next(one.default for one in fields(Recipe) if one.name == name)
+
+
+def _check_contrastive(recipe: Recipe) -> None:
+    """Check that texts learned by pairs have one label each, and layers to train."""
+    if not recipe.contrastive:
+        return
+    spec = spec_of(recipe.task)
+    if spec.family is not Family.LABELS or spec.head != "sequence" or recipe.options.get("multi_label"):
+        raise _bad("contrastive", True, f"false for {recipe.task}, unless each text has one label")
+    if recipe.teacher or recipe.augment:
+        raise _bad("contrastive", True, "false with a teacher or changed copies of rows")
+    if recipe.method != AUTO and not method_of(recipe.method).trains_layers:
+        raise _bad("method", recipe.method, "one that trains layers, such as full or lora, to learn by pairs")
 
 
 def _check_method(recipe: Recipe) -> None:

@@ -55,6 +55,7 @@ class Remarks:
     unknown: str = ""  # that the base knows too few characters of these rows
     self_training: dict[str, Json] = field(default_factory=dict)  # of rows without labels
     chosen: str = ""  # which trial of a search it is
+    few: str = ""  # how few labelled rows were learned
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +162,8 @@ class Finish:
         if calibrated_family(self.recipe.task) is None:
             return evaluator
         rows = self.data.splits.validation
+        if not rows:  # all were learned: there is nothing to calibrate on
+            return evaluator
         predicted = evaluator.predict_raw(rows, self._evaluate("calibrate", rows))
         has_chosen = self.recipe.save_best or self.recipe.patience is not None
         tries = max(1, len(run.position.marks)) if has_chosen else 1
@@ -215,6 +218,7 @@ class Finish:
             **({"self-training": str(self.remarks.self_training["summary"])} if self.remarks.self_training else {}),
             **({"unknown text": self.remarks.unknown} if self.remarks.unknown else {}),
             **({"tuning": self.remarks.chosen} if self.remarks.chosen else {}),
+            **({"few labels": self.remarks.few} if self.remarks.few else {}),
         }
 
     def _resident(self, folder: Path) -> dict[str, Json]:
@@ -240,6 +244,7 @@ class Finish:
             "device": self.job.device,
             "threads": run.position.threads,
             **({"self_training": self.remarks.self_training} if self.remarks.self_training else {}),
+            **({"few_labels": self.remarks.few} if self.remarks.few else {}),
             "steps": run.position.step,
             "kept_step": run.position.best_step if self.recipe.save_best else run.position.step,
             "trained_s": round(run.position.trained_s, 3),

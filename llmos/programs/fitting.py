@@ -65,7 +65,8 @@ class Fitting:
             predicted = predict(candidate, self.recipe.task, held, evaluator.settings)
             return evaluator.primary_metric(rows, predicted)
 
-        return self._trainer(candidate, self._loss(candidate, train), train, self.recipe, digest, folder, validate)
+        loss, last = self._loss(candidate, train), validate if rows else None
+        return self._trainer(candidate, loss, train, self.recipe, digest, folder, last)
 
     def fit(
         self, evaluator: Evaluator, train: Sequence[Example[Any]], digest: str, folder: str = CHECKPOINTS
@@ -83,7 +84,7 @@ class Fitting:
         folder: str,
     ) -> tuple[Trainer, bool]:
         """As `fit`, by this loss and recipe, without validation."""
-        return go_on(self._trainer(candidate, loss, train, recipe, digest, folder, lambda: 0.0))
+        return go_on(self._trainer(candidate, loss, train, recipe, digest, folder, None))
 
     def _trainer(
         self,
@@ -93,7 +94,7 @@ class Fitting:
         recipe: Recipe,
         digest: str,
         folder: str,
-        validate: Callable[[], float],
+        validate: Callable[[], float] | None,
     ) -> Trainer:
         place = Checkpoints(Path(self.job.scratch) / folder)
         return Trainer(candidate, loss, train, recipe, place, Hooks(self.report, self.stop_asked, validate), digest)

@@ -31,17 +31,18 @@ from llmos.evaluation.evaluator import Evaluator
 from llmos.evaluation.families.labels import LabelPrediction
 from llmos.evaluation.self_training import believing
 from llmos.evaluation.self_training.selection import Belief, choose, estimated_precision
-from llmos.evaluation.self_training.start import fit_head, spread_labels, vectors_of
-from llmos.nn.adapters.head import PooledHead, SequenceHead
+from llmos.evaluation.self_training.start import spread_labels, vectors_of
+from llmos.nn.adapters.head import SequenceHead
+from llmos.programs.few_labels import CONTRASTIVE, train_by_pairs
 from llmos.programs.fitting import CHECKPOINTS, Fitting
-from llmos.training.contrastive import PAIRS, STEPS, ContrastiveLoss, contrastive_recipe, draw_pairs, with_vectors
 from llmos.training.examples import Example
 
 MOST_ROWS = 20_000  # that a run learns from: all are compared with each other
 FOLDER = "self-training"
-FIRST_SHARE, LAST_SHARE = 0.5, 0.8  # of each label's rows, the surest, in the first round and in the last
 LEAST_STEPS = 400  # of a round, where the recipe leaves the epochs open
-PROPAGATION, CONTRASTIVE, LABELLED = "propagation", "contrastive", "labelled"
+PROPAGATION, LABELLED = "propagation", "labelled"
+# of each label's rows, the surest that are learned in the first round, by its start, and at least in the last
+FIRST_SHARES, LAST_SHARE = {PROPAGATION: 0.9, CONTRASTIVE: 0.5, LABELLED: 0.5}, 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +119,8 @@ class SelfTraining:
     def _begin(self) -> Round | None:
         """The first round: by the start that suits these rows."""
         evaluator = self.fitting.begin()
+        if self.fitting.recipe.contrastive:
+            return self._begin_by_pairs(evaluator)
         if isinstance(evaluator.candidate.head, SequenceHead) and spec_of(evaluator.task).family is Family.LABELS:
             return self._begin_with_texts(evaluator)
         train = evaluator.examples(self.fitting.data.splits.train)
@@ -138,10 +141,9 @@ class SelfTraining:
         accuracy = {PROPAGATION: spread.accuracy, "head": spread.head_accuracy}
         said = ", ".join(f"{name} {value:.3f}" for name, value in accuracy.items())
         self._report(f"self-training: of labelled rows not seen, right {said}")
-        if not spread.is_better:
-            if not self._contrast(evaluator):
-                return None
-            return replace(self._choose(evaluator, CONTRASTIVE, CONTRASTIVE, 0), start_accuracy=accuracy)
+        if not spread.is_better and self.fitting.recipe.contrastive is None:
+            made = self._begin_by_pairs(evaluator)
+            return None if made is None else replace(made, start_accuracy=accuracy)
         held_rows = [*splits.train, *splits.validation]
         shares = np.concatenate([spread.labelled, spread.others])
         beliefs = task.beliefs_of(
@@ -149,6 +151,9 @@ class SelfTraining:
         )
         held, own = beliefs[: len(held_rows)], beliefs[len(held_rows) :]
         return replace(self._round(held, held_rows, own, PROPAGATION, PROPAGATION, 0), start_accuracy=accuracy)
+
+    def _begin_by_pairs(self, evaluator: Evaluator) -> Round | None:
+        return self._choose(evaluator, CONTRASTIVE, CONTRASTIVE, 0) if self._contrast(evaluator) else None
 
     def _next(self, number: int) -> Round | None:
         """A further round: a model learns from the rows of the one before, and says what it believes."""
@@ -163,18 +168,8 @@ class SelfTraining:
 
     def _contrast(self, evaluator: Evaluator) -> bool:
         """Train the base by pairs, and fit the head; False when it was asked to stop."""
-        candidate, head = evaluator.candidate, evaluator.candidate.head
-        assert isinstance(head, SequenceHead)
         train = evaluator.examples(self.fitting.data.splits.train)
-        recipe = contrastive_recipe(self.fitting.recipe)
-        pairs = draw_pairs(train, STEPS * PAIRS, recipe.seed)
-        reader = with_vectors(candidate, PooledHead(head.pooling))
-        digest, folder = self._digest_with(CONTRASTIVE), f"{CHECKPOINTS}-{CONTRASTIVE}"
-        trainer, is_done = self.fitting.run(reader, ContrastiveLoss(), pairs, recipe, digest, folder)
-        if is_done:
-            trainer.save()
-            fit_head(candidate, train, len(self.fitting.data.splits.labels))
-        return is_done
+        return train_by_pairs(self.fitting, evaluator, train, self._digest_with(CONTRASTIVE))[1]
 
     def _choose(self, evaluator: Evaluator, by: str, start: str, number: int) -> Round:
         """The rows of the round that this model is surest of."""
@@ -188,7 +183,8 @@ class SelfTraining:
         self, held: Sequence[Belief], rows: Sequence[Any], own: Sequence[Belief], by: str, start: str, number: int
     ) -> Round:
         last = self.fitting.recipe.self_training_rounds - 1
-        share = FIRST_SHARE + (LAST_SHARE - FIRST_SHARE) * (number / last if last else 0)
+        first = FIRST_SHARES[start]
+        share = first + max(0.0, LAST_SHARE - first) * (number / last if last else 0)
         places, least = choose(own, share)
         task = believing(self.fitting.recipe.task)
         right = [task.is_right(row, one) for row, one in zip(rows, held, strict=True)]

@@ -25,6 +25,7 @@ from llmos.nn.text.unknown_text import unknown_note
 from llmos.programs.augment_training import AugmentedTraining, augment_training, fitting
 from llmos.programs.channel import Channel, Stopped
 from llmos.programs.dataset_version import offer_dataset
+from llmos.programs.few_labels import for_few_rows, train_by_pairs
 from llmos.programs.finish import Finish, Remarks, parents_of
 from llmos.programs.fitting import CHECKPOINTS, Fitting, go_on
 from llmos.programs.method_choice import with_method
@@ -119,9 +120,14 @@ class Training:
 
     def run(self) -> None:
         """Train, and offer the candidate with its evidence."""
+        self.recipe, self.data, self.remarks.few = for_few_rows(self.recipe, self.assignment, self.data)
+        if self.remarks.few:
+            self._report(Progress("read", message=self.remarks.few))
         try:
             if self.recipe.data.unlabelled and not self.recipe.teacher:
                 self._run_self_trained()
+            elif self.recipe.contrastive:
+                self._run_by_pairs()
             else:
                 self._run_once()
         finally:
@@ -176,6 +182,20 @@ class Training:
         self.recipe, self.remarks.self_training = fit.recipe, learning.evidence()
         run, is_done = fit.fit(evaluator, learned, digest)
         if is_done:
+            self.finish(evaluator, run, dataset)
+
+    def _run_by_pairs(self) -> None:
+        """As `_run_once`, by pairs of texts of one label."""
+        fit = self._fitting(lambda: self.channel.stop_asked)
+        evaluator = fit.begin()
+        self._look_for_unknown_text(evaluator.candidate)
+        train = evaluator.examples(self.data.splits.train)
+        evaluator.examples([*self.data.splits.validation, *self.data.splits.test])  # too long a row is refused now
+        dataset = self.offer_dataset()
+        self._track()
+        run, is_done = train_by_pairs(fit, evaluator, train, self._digest())
+        if is_done:
+            self.recipe = run.recipe
             self.finish(evaluator, run, dataset)
 
     def begin(self, stop_asked: Callable[[], bool]) -> tuple[Evaluator, Trainer]:

@@ -85,6 +85,7 @@ def _metric(run: Trainer) -> float:
     if position.marks and position.marks[-1].step == position.step:
         present = position.marks[-1].metric
     else:
+        assert run.around.validate is not None, "trials are compared on validation rows"
         run.candidate.train(False)
         present = run.around.validate()
     return max(present, position.best_metric) if run.recipe.save_best and position.marks else present

@@ -29,11 +29,11 @@ METHOD = "~method/"  # of names in a checkpoint's moments that are the method's 
 
 @dataclass(frozen=True, slots=True)
 class Hooks:
-    """The trainer's callbacks: progress, whether to stop, the validation metric, and the clock."""
+    """The trainer's callbacks: progress, whether to stop, the validation metric if there is one, and the clock."""
 
     report: Callable[[Progress], None]
     stop_asked: Callable[[], bool]
-    validate: Callable[[], float]
+    validate: Callable[[], float] | None
     clock: Callable[[], float] = time.monotonic
 
 
@@ -169,8 +169,13 @@ class Trainer:
             self.position.losses.append((self.position.step, total))
 
     def _mark(self) -> None:
-        """End an epoch: validate, and keep the weights if they are the best so far."""
+        """End an epoch: validate, if there is something to validate on, and keep the weights if they are the best."""
         position = self.position
+        if self.around.validate is None:
+            loss = position.loss_sum / ((position.step - 1) % self.epoch_steps + 1)
+            position.loss_sum = 0.0
+            self._report(f"epoch {position.step / self.epoch_steps:.3g}: loss {loss:.4f}")
+            return
         self.candidate.train(False)
         metric = self.around.validate()
         self.candidate.train()

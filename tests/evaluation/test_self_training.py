@@ -57,3 +57,18 @@ def test_precision_counts_held_rows_that_are_as_sure_as_those_that_are_learned()
 def test_without_held_rows_that_are_sure_no_precision_is_said():
     found = estimated_precision([Belief(0, "a", 0.1)], [True], {"a": 0.5})
     assert found == {"precision": None, "low": 0.0, "high": 1.0, "rows": 0}
+
+
+@pytest.mark.torch
+def test_labels_spread_as_far_as_is_right_about_more_labelled_rows():
+    from llmos.evaluation.self_training.propagation import SPREADS
+    from llmos.evaluation.self_training.start import spread_labels
+
+    vectors, labels = clusters(4, 40)
+    found = spread_labels(vectors, labels[:24], 4)
+    graph = neighbour_graph(vectors)
+    ways = [propagate(graph, np.arange(24), labels[:24], 4, spread)[24:] for spread in SPREADS]
+    assert any(np.array_equal(found.others, way) for way in ways)
+    assert found.labelled.shape == (24, 4)
+    assert found.accuracy > 0.9
+    assert (found.others.argmax(axis=1) == labels[24:]).mean() > 0.97

@@ -135,7 +135,7 @@ def _by_facet(evidence: Evidence) -> list[tuple[str, list[Json]]]:
 def _loss_plot(evidence: Evidence) -> str:
     steps = [Series("loss of a step", list(evidence.losses), "faint", has_dots=False)] if evidence.losses else []
     marks = [(float(mark.step), mark.loss) for mark in evidence.marks]
-    return line_plot([*steps, Series("mean loss", marks, "b")], "step", "training loss") if marks else ""
+    return line_plot([*steps, Series("mean loss", marks, "b")], "step", "training loss") if marks or steps else ""
 
 
 def _metric_plot(evidence: Evidence) -> str:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 NEIGHBOURS = 15
 POWER = 4  # of a cosine, as the weight of an edge
-SPREAD = 0.99  # of a row's belief that comes from its neighbours
+SPREADS = (0.99, 0.9)  # of a row's belief, what comes from its neighbours: far, or near to rows with labels
 STEPS = 30
 BLOCK_ROWS = 1024  # whose cosines with all rows are held at a time
 
@@ -43,13 +43,19 @@ def neighbour_graph(vectors: Floats, neighbours: int = NEIGHBOURS) -> Any:  # An
     return (scale @ edges @ scale).tocsr()
 
 
-def propagate(graph: Any, places: Numbers, labels: Numbers, classes: int) -> Floats:  # Any: as neighbour_graph makes it
+def propagate(
+    graph: Any,  # Any: as neighbour_graph makes it
+    places: Numbers,
+    labels: Numbers,
+    classes: int,
+    spread: float = SPREADS[0],
+) -> Floats:
     """The probabilities of all rows, [rows, classes], from the labels of the rows at these places."""
     given = np.zeros((graph.shape[0], classes), np.float32)
     given[places, labels] = 1
     found = given
     for _ in range(STEPS):
-        found = SPREAD * (graph @ found) + (1 - SPREAD) * given
+        found = spread * (graph @ found) + (1 - spread) * given
     found = found / np.maximum(found.sum(axis=0, keepdims=True), 1e-12)
     total = found.sum(axis=1, keepdims=True)
     return np.asarray(np.where(total > 0, found / np.maximum(total, 1e-30), 1 / classes), np.float32)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from llmos.evaluation.linear_head import fit, fold_numbers
-from llmos.evaluation.self_training.propagation import neighbour_graph, propagate
+from llmos.evaluation.self_training.propagation import SPREADS, neighbour_graph, propagate
 from llmos.nn.adapters.head import PooledHead, SequenceHead
 from llmos.nn.packing import pool
 from llmos.training.candidate import Candidate
@@ -63,21 +63,26 @@ def vectors_of(candidate: Candidate, pooling: str, examples: Sequence[Example[An
 
 
 def spread_labels(vectors: Floats, labels: Numbers, classes: int) -> Spread:
-    """Propagate the labels of the first rows over all vectors [rows, hidden]."""
+    """Propagate the labels of the first rows over all vectors [rows, hidden], as far as is right about more of those
+    rows, each by the labels of others."""
     known = len(labels)
     graph = neighbour_graph(vectors)
     places = np.arange(known)
     fold_of = fold_numbers(labels, folds=min(FOLDS, known), seed=0)
-    labelled = np.zeros((known, classes), np.float32)
+    folds = [held for held in (fold_of == fold for fold in range(FOLDS)) if held.any()]
+    unseen = []
+    for spread in SPREADS:
+        labelled = np.zeros((known, classes), np.float32)
+        for held in folds:
+            labelled[held] = propagate(graph, places[~held], labels[~held], classes, spread)[:known][held]
+        unseen.append((float((labelled.argmax(axis=1) == labels).mean()), labelled))
+    best = max(range(len(SPREADS)), key=lambda i: unseen[i][0])  # the first of equals
     right = []
-    for fold in range(FOLDS):
-        held = fold_of == fold
-        if held.any():
-            labelled[held] = propagate(graph, places[~held], labels[~held], classes)[:known][held]
-            head = fit(vectors[:known][~held], labels[~held], classes=classes, l2=PENALTY)
-            right.append(head.logits(vectors[:known][held]).argmax(axis=1) == labels[held])
-    others = propagate(graph, places, labels, classes)[known:]
-    accuracy = float((labelled.argmax(axis=1) == labels).mean())
+    for held in folds:
+        head = fit(vectors[:known][~held], labels[~held], classes=classes, l2=PENALTY)
+        right.append(head.logits(vectors[:known][held]).argmax(axis=1) == labels[held])
+    others = propagate(graph, places, labels, classes, SPREADS[best])[known:]
+    accuracy, labelled = unseen[best]
     return Spread(labelled, others, accuracy, float(np.concatenate(right).mean()))
 
 

@@ -48,6 +48,13 @@ class Tune(Train):
                 key="data.unlabelled",
                 value=recipe.data.unlabelled,
             )
+        for key in ("contrastive", "learn_validation"):
+            if getattr(recipe, key):
+                raise BadInput(
+                    f"Trials of a search are fine-tuned, and compared on validation rows. Leave {key} out",
+                    key=key,
+                    value=True,
+                )
         return replace(spec, args={**spec.args, **check_tuning(spec.args)})
 
     def recipe(self, spec: Spec) -> Recipe:
