@@ -18,6 +18,7 @@ PIP       := $(BIN)/python -m pip --disable-pip-version-check install --quiet --
 INFINITY  := .venv-infinity
 CLIENTS   := .venv-clients
 FUZZ      := .venv-fuzz
+TRACKERS  := .venv-trackers
 SEED      ?=
 TORCH     := torch==2.13.0
 # pip compiles nothing (it would compile everything); so that the first start is no slower than the second, this does.
@@ -25,7 +26,7 @@ IMPORTS   := import llmos.daemon, llmos.cli.demo, llmos.programs.train, llmos.pr
              from llmos.nn.cpu.cpu_kernels import kernels; kernels(); from llmos.programs.zygote import preload; preload("pytorch")
 HINT      = { echo "make: $(1)" >&2; exit 1; }
 
-.PHONY: help demo test quick chaos check bench docs clients fuzz clean
+.PHONY: help demo test quick chaos check bench docs clients fuzz trackers clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -92,12 +93,25 @@ $(FUZZ)/.installed: tests/fuzz/requirements.txt | $(VENV)/.dev
 fuzz: $(FUZZ)/.installed  ## two minutes of generated requests, right and wrong, against the document (SEED=n repeats)
 	@PYTHONPATH=$(CURDIR) $(BIN)/python tests/fuzz/run.py $(FUZZ)/bin/schemathesis $(if $(SEED),--seed $(SEED))
 
+# The trackers' environment also sees .venv, behind its own packages: torch is not installed twice.
+$(TRACKERS)/.installed: tests/trackers/requirements.txt | $(VENV)/.dev
+	@echo "· installing experiment trackers in $(TRACKERS)"
+	@$(BIN)/python -m venv $(TRACKERS)
+	@$(TRACKERS)/bin/python -m pip --disable-pip-version-check install --quiet --no-compile $(PIP_FLAGS) -r $< \
+	  || $(call HINT,the trackers in tests/trackers/requirements.txt could not be installed; pip said why above)
+	@$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > \
+	  $$($(TRACKERS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/llmos-packages.pth
+	@touch $@
+
+trackers: $(TRACKERS)/.installed  ## short trainings tracked by wandb, MLflow and trackio as released; nothing leaves the machine
+	@PYTHONPATH=$(CURDIR) $(TRACKERS)/bin/python tests/trackers/run.py
+
 docs: $(VENV)/.dev  ## rewrite the tables that are made from code, then check every link and name
 	@$(BIN)/python docs/build.py
 	@$(BIN)/python -m pytest tests/docs
 
 clean:  ## forget the environment and all caches (models and data in ~/.llmos stay)
-	@rm -rf $(VENV) $(INFINITY) $(CLIENTS) $(FUZZ) llmos/nn/kernels-*.so llmos/nn/cpu/kernels-*.so .stamp build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) $(INFINITY) $(CLIENTS) $(FUZZ) $(TRACKERS) llmos/nn/kernels-*.so llmos/nn/cpu/kernels-*.so .stamp build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:

@@ -33,6 +33,7 @@ from llmos.abi.task import (
     spec_of,
     trainable_tasks,
 )
+from llmos.abi.tracking import track_of
 from llmos.abi.wire import from_plain, to_json, to_plain
 
 STARTERS = {False: "minilm", True: "smollm2"}  # the default base, for single-pass and for generative tasks
@@ -49,7 +50,6 @@ MOST_ROUNDS = 5
 CLASS_WEIGHTS = ("none", "balanced")
 DTYPES = ("float32", "bfloat16")
 SERVE_DTYPES = ("float", "int8")
-TRACKERS = ("tensorboard",)  # the files of llmos/training/trackers
 POOLINGS = ("mean", "cls", "last", "max")
 
 
@@ -142,7 +142,7 @@ class Recipe:
     teacher: str | None = field(default=None, metadata=LATER)  # a model of the store, to be distilled
     teacher_weight: float = field(default=TEACHER_WEIGHT, metadata=LATER)  # in the loss of a row with a label
     teacher_temperature: float = field(default=TEACHER_TEMPERATURE, metadata=LATER)  # over 1: softer targets
-    track: str | None = field(default=None, metadata=LATER)  # tensorboard: curves and parameters go there too
+    track: str | None = field(default=None, metadata=LATER)  # where curves go too: abi/tracking.py
     objective_settings: dict[str, Json] = field(default_factory=dict, metadata=LATER)  # the objective's own: beta ...
 
 
@@ -240,7 +240,6 @@ def check(recipe: Recipe) -> None:
         ("dtype", recipe.dtype or DTYPES[0], DTYPES),
         ("serve_dtype", recipe.serve_dtype or SERVE_DTYPES[0], SERVE_DTYPES),
         ("pooling", recipe.options.get("pooling", POOLINGS[0]), POOLINGS),
-        ("track", recipe.track or TRACKERS[0], TRACKERS),
         ("data.on_bad_row", recipe.data.on_bad_row, ON_BAD_ROW),
     ):
         if value not in allowed:
@@ -270,6 +269,8 @@ def check(recipe: Recipe) -> None:
         if not 0 <= share <= 1:
             raise _bad(key, share, "from 0 to 1")
     check_augmentation(augmentation_of(recipe), "augment_")
+    if recipe.track is not None:
+        track_of(recipe.track)
     options = recipe_options()
     if unknown := sorted(set(recipe.options) - options):
         raise _bad("options", unknown[0], f"one of {', '.join(sorted(options))}")

@@ -15,7 +15,7 @@ MOST_TRIALS = 1_000
 MOST_SECONDS = 30 * 24 * 3600.0
 DEFAULT_BUDGET = "24 trials"
 TUNE_ARGUMENTS = ("budget", "sampler", "methods")
-TRIAL_ARGUMENTS = ("number", "shares", "rung", "trials")
+TRIAL_ARGUMENTS = ("number", "shares", "rung", "trials", "search")
 TRIALS = re.compile(r"(\d+)(?:\s*trials?)?")
 SPAN = re.compile(r"(?:(\d+(?:\.\d+)?)\s*h)?\s*(?:(\d+(?:\.\d+)?)\s*m(?:in)?)?\s*(?:(\d+(?:\.\d+)?)\s*s)?")
 

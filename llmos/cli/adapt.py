@@ -7,9 +7,9 @@ from typing import Annotated, Any
 import typer
 
 from llmos.cli.client import box, settings_of
+from llmos.cli.recipe_options import AsJson, Encoding, Format, On, OnBadRow, Query, Set, Wait
 from llmos.cli.sending import reachable, reachable_all
 from llmos.cli.terminal import say
-from llmos.cli.train import AsJson, Encoding, Format, On, OnBadRow, Query, Set, Wait
 
 
 def adapt(

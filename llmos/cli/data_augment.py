@@ -11,7 +11,7 @@ from llmos.cli.client import box
 from llmos.cli.data_import import finish
 from llmos.cli.data_operations import Name
 from llmos.cli.data_versions import DatasetRef
-from llmos.cli.train import AsJson, Wait
+from llmos.cli.recipe_options import AsJson, Wait
 
 
 def augment(

@@ -12,8 +12,8 @@ from llmos.abi.error import BadInput
 from llmos.cli.client import box
 from llmos.cli.data_import import finish
 from llmos.cli.data_versions import DatasetRef
+from llmos.cli.recipe_options import AsJson, Wait, name_of
 from llmos.cli.terminal import note, say, say_json
-from llmos.cli.train import AsJson, Wait, name_of
 
 if TYPE_CHECKING:
     from llmos.abi.json_type import Json

@@ -9,8 +9,8 @@ import typer
 
 from llmos.cli.client import box
 from llmos.cli.data_versions import DatasetRef
+from llmos.cli.recipe_options import AsJson
 from llmos.cli.terminal import note, say, say_json
-from llmos.cli.train import AsJson
 
 if TYPE_CHECKING:
     from llmos.abi.json_type import Json

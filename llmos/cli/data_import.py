@@ -8,9 +8,21 @@ import typer
 
 from llmos.abi.error import BadInput
 from llmos.cli.client import box, settings_of
+from llmos.cli.recipe_options import (
+    AsJson,
+    ClassNames,
+    Encoding,
+    Format,
+    Label,
+    OnBadRow,
+    Query,
+    Set,
+    Text,
+    Wait,
+    name_of,
+)
 from llmos.cli.sending import reachable_all
 from llmos.cli.terminal import note, say
-from llmos.cli.train import AsJson, ClassNames, Encoding, Format, Label, OnBadRow, Query, Set, Text, Wait, name_of
 
 if TYPE_CHECKING:
     from llmos.abi.process import Process

@@ -10,8 +10,8 @@ from llmos.abi.error import BadInput
 from llmos.cli.client import box
 from llmos.cli.data_import import finish
 from llmos.cli.data_versions import DatasetRef, text_of
+from llmos.cli.recipe_options import AsJson, Wait
 from llmos.cli.terminal import note, say, say_json, say_table
-from llmos.cli.train import AsJson, Wait
 
 if TYPE_CHECKING:
     from llmos.abi.json_type import Json

@@ -10,8 +10,8 @@ from llmos.abi.weak_labels import COMBINES
 from llmos.cli.client import box
 from llmos.cli.data_operations import Name
 from llmos.cli.data_versions import DatasetRef
+from llmos.cli.recipe_options import AsJson, Wait
 from llmos.cli.terminal import note, say, say_json, say_table
-from llmos.cli.train import AsJson, Wait
 
 if TYPE_CHECKING:
     from llmos.abi.json_type import Json

@@ -15,8 +15,8 @@ from llmos.cli.data_versions import DatasetRef
 from llmos.cli.label_exchange import LabelPlan
 from llmos.cli.label_session import Keyboard, LabelSession
 from llmos.cli.label_text import estimate_line, suggestion
+from llmos.cli.recipe_options import AsJson, Set
 from llmos.cli.terminal import say, say_json
-from llmos.cli.train import AsJson, Set
 
 if TYPE_CHECKING:
     from llmos.abi.json_type import Json

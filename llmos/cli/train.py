@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,47 +9,64 @@ import typer
 
 from llmos.cli.client import box, settings_of
 from llmos.cli.models import bounds_of
+from llmos.cli.recipe_options import (
+    READING,
+    SHARED,
+    AsJson,
+    Base,
+    BatchSize,
+    ClassNames,
+    Encoding,
+    Epochs,
+    Format,
+    Label,
+    LearningRate,
+    MinMetric,
+    Name,
+    On,
+    OnBadRow,
+    Query,
+    Rows,
+    Seed,
+    Set,
+    TaskName,
+    Text,
+    Wait,
+    name_of,
+    recipe_settings,
+)
 from llmos.cli.sending import reachable, reachable_all
-from llmos.cli.task_options import TASKS, TrainCommand, declared_settings
+from llmos.cli.task_options import TrainCommand
 from llmos.cli.terminal import say, say_metrics
 
 if TYPE_CHECKING:
     from llmos.abi.process import Process
     from llmos.sdk.client import Client
 
-Set = Annotated[list[str] | None, typer.Option("--set", help="Any other setting, as key=value; may be repeated.")]
-Wait = Annotated[bool, typer.Option(help="Wait until the process has ended.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Text = Annotated[str | None, typer.Option("--text", help="The column with the text, by name or number.")]
-Label = Annotated[str | None, typer.Option("--label", help="The column with the label, by name or number.")]
-On = Annotated[str | None, typer.Option("--device", help="The device to compute on, as `llmos status` shows it.")]
-Format = Annotated[
-    str | None,
-    typer.Option("--format", help="What the file is, if its content does not tell: csv, json, excel, sqlite ..."),
-]
-Encoding = Annotated[str | None, typer.Option("--encoding", help="The encoding of a text file (default: detected).")]
-Query = Annotated[str | None, typer.Option("--query", help="One SELECT, to read rows from an SQLite file.")]
-ClassNames = Annotated[
-    str | None, typer.Option("--class-names", help="What the labels 0, 1, 2 ... are called, separated by commas.")
-]
-OnBadRow = Annotated[
-    str | None, typer.Option("--on-bad-row", help="stop (list all bad rows, the default) or skip (leave them out).")
-]
-READING = ("text", "label", "format", "encoding", "query", "class_names", "on_bad_row")
+OWN = (
+    "teacher",
+    "method",
+    "serve_dtype",
+    "max_drop",
+    "schedule",
+    "patience",
+    "lora_rank",
+    "lora_alpha",
+    "lora_dropout",
+    "augment_copies",
+    "augment_share",
+    "augment_strength",
+    "balance",
+)
 MaxDrop = Annotated[float | None, typer.Option("--max-drop", help="The most that int8 may lose (default 0.01).")]
 
 
 def train(
     ctx: typer.Context,
-    task: Annotated[
-        str,
-        typer.Argument(help=f"{TASKS}."),
-    ],
-    data: Annotated[str, typer.Option(help="Labelled rows: a file, or a dataset (name@version).")],
-    name: Annotated[str | None, typer.Option(help="The model's name (default: the file's name).")] = None,
-    base: Annotated[
-        str | None, typer.Option(help="The base to fine-tune (default: minilm; smollm2 to generate).")
-    ] = None,
+    task: TaskName,
+    data: Rows,
+    name: Name = None,
+    base: Base = None,
     validation: Annotated[
         str | None, typer.Option(help="Rows that choose the best epoch (default: part of --data).")
     ] = None,
@@ -62,10 +78,10 @@ def train(
     method: Annotated[
         str | None, typer.Option(help="What is trained: auto (the default), lora, full, head ... (docs/methods.md).")
     ] = None,
-    epochs: Annotated[float | None, typer.Option(help="Passes over the rows.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="The encoder's learning rate.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Examples per optimizer step.")] = None,
-    seed: Annotated[int | None, typer.Option(help="The random seed.")] = None,
+    epochs: Epochs = None,
+    learning_rate: LearningRate = None,
+    batch_size: BatchSize = None,
+    seed: Seed = None,
     text: Text = None,
     label: Label = None,
     format: Format = None,
@@ -73,7 +89,7 @@ def train(
     query: Query = None,
     class_names: ClassNames = None,
     on_bad_row: OnBadRow = None,
-    min_metric: Annotated[float | None, typer.Option(help="Promote nothing below this.")] = None,
+    min_metric: MinMetric = None,
     serve_dtype: Annotated[str | None, typer.Option(help="int8: also make a version that is served in int8.")] = None,
     max_drop: MaxDrop = None,
     schedule: Annotated[str | None, typer.Option(help="The learning rate's schedule: linear or cosine.")] = None,
@@ -95,36 +111,7 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Fine-tune a base on labelled rows, and promote the version if it is good enough."""
-    settings = {
-        "teacher": teacher,
-        "method": method,
-        "epochs": epochs,
-        "learning_rate": learning_rate,
-        "batch_size": batch_size,
-        "seed": seed,
-        "text": text,
-        "label": label,
-        "format": format,
-        "encoding": encoding,
-        "query": query,
-        "class_names": class_names,
-        "on_bad_row": on_bad_row,
-        "min_metric": min_metric,
-        "serve_dtype": serve_dtype,
-        "max_drop": max_drop,
-        "schedule": schedule,
-        "patience": patience,
-        "lora_rank": lora_rank,
-        "lora_alpha": lora_alpha,
-        "lora_dropout": lora_dropout,
-        "augment": augment,
-        "augment_copies": augment_copies,
-        "augment_share": augment_share,
-        "augment_strength": augment_strength,
-        "balance": balance,
-        **declared_settings(ctx),
-        **settings_of(pairs or []),
-    }
+    settings = recipe_settings(ctx, (*SHARED, *OWN), pairs)
     with box() as client:
         data, (validation, test, unlabelled) = (
             reachable(client, data, quiet=as_json),
@@ -134,12 +121,6 @@ def train(
         called = name or name_of(data)
         process = client.train(task, data=data, name=called, base=base, device=device, wait=False, **settings)
         _finish(client, process, wait=wait, as_json=as_json)
-
-
-def name_of(data: str) -> str:
-    """A model name made from the data's file name."""
-    stem = data.replace("\\", "/").rsplit("/", 1)[-1].partition(".")[0].partition("@")[0]
-    return re.sub(r"[^a-z0-9._-]+", "-", stem.lower()).strip("._-") or "model"
 
 
 def evaluate(

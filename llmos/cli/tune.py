@@ -10,11 +10,35 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from llmos.abi.error import NotFound
-from llmos.cli.client import box, settings_of
+from llmos.cli.client import box
+from llmos.cli.recipe_options import (
+    SHARED,
+    AsJson,
+    Base,
+    BatchSize,
+    ClassNames,
+    Encoding,
+    Epochs,
+    Format,
+    Label,
+    LearningRate,
+    MinMetric,
+    Name,
+    On,
+    OnBadRow,
+    Query,
+    Rows,
+    Seed,
+    Set,
+    TaskName,
+    Text,
+    Wait,
+    name_of,
+    recipe_settings,
+)
 from llmos.cli.sending import reachable, reachable_all
-from llmos.cli.task_options import TASKS, TrainCommand, declared_settings
+from llmos.cli.task_options import TrainCommand
 from llmos.cli.terminal import INTERRUPTED, note, say, say_json, say_table, span
-from llmos.cli.train import ClassNames, Encoding, Format, Label, On, OnBadRow, Query, Set, Text, Wait, name_of
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -23,21 +47,18 @@ if TYPE_CHECKING:
     from llmos.abi.tuning import Leaderboard, TrialRow
     from llmos.sdk.client import Client
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 SETTINGS = ("method", "learning_rate", "epochs", "batch_size", "rank", "head_rate_ratio", "pooling", "augment")
 
 
 def tune(
     ctx: typer.Context,
-    task: Annotated[str, typer.Argument(help=f"{TASKS}.")],
-    data: Annotated[str, typer.Option(help="Labelled rows: a file, or a dataset (name@version).")],
+    task: TaskName,
+    data: Rows,
     budget: Annotated[
         str | None, typer.Option(help="A time (15m, 1h30m) or a number of trials (default: 24 trials).")
     ] = None,
-    name: Annotated[str | None, typer.Option(help="The model's name (default: the file's name).")] = None,
-    base: Annotated[
-        str | None, typer.Option(help="The base to fine-tune (default: minilm; smollm2 to generate).")
-    ] = None,
+    name: Name = None,
+    base: Base = None,
     validation: Annotated[
         str | None, typer.Option(help="Rows that trials are compared on (default: part of --data).")
     ] = None,
@@ -50,10 +71,10 @@ def tune(
     sampler: Annotated[
         str | None, typer.Option(help="quasi-random, random or tpe (default: tpe where optuna is installed).")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="The random seed.")] = None,
-    epochs: Annotated[float | None, typer.Option(help="Passes over the rows in all trials.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="The encoder's learning rate in all trials.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Examples per optimizer step in all trials.")] = None,
+    seed: Seed = None,
+    epochs: Epochs = None,
+    learning_rate: LearningRate = None,
+    batch_size: BatchSize = None,
     text: Text = None,
     label: Label = None,
     format: Format = None,
@@ -61,7 +82,7 @@ def tune(
     query: Query = None,
     class_names: ClassNames = None,
     on_bad_row: OnBadRow = None,
-    min_metric: Annotated[float | None, typer.Option(help="Promote nothing below this.")] = None,
+    min_metric: MinMetric = None,
     device: On = None,
     augment: Annotated[
         str | None, typer.Option(help="Changed copies of rows, such as swap,delete: trials with and without.")
@@ -71,23 +92,7 @@ def tune(
     as_json: AsJson = False,
 ) -> None:
     """Search the settings of a training run in a budget, and train the best of them into a version."""
-    settings: dict[str, Any] = {  # Any: the values differ in type
-        "seed": seed,
-        "epochs": epochs,
-        "learning_rate": learning_rate,
-        "batch_size": batch_size,
-        "text": text,
-        "label": label,
-        "format": format,
-        "encoding": encoding,
-        "query": query,
-        "class_names": class_names,
-        "on_bad_row": on_bad_row,
-        "min_metric": min_metric,
-        "augment": augment,
-        **declared_settings(ctx),
-        **settings_of(pairs or []),
-    }
+    settings: dict[str, Any] = recipe_settings(ctx, SHARED, pairs)  # Any: the values differ in type
     with box() as client:
         data = reachable(client, data, quiet=as_json)
         validation, test = reachable_all(client, validation, test, quiet=as_json)

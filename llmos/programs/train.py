@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -32,15 +33,16 @@ from llmos.programs.method_choice import with_method
 from llmos.programs.preference_training import reading_options, with_form, with_objective
 from llmos.programs.resident import with_resident
 from llmos.programs.teaching import Lessons, ask_teacher, taught_data
+from llmos.programs.tracking import begin_tracking, track_figures
 from llmos.training.candidate import Candidate
 from llmos.training.recipe import resolve
-from llmos.training.trackers import open_tracker
-from llmos.training.trackers.tracker import Tracker
 from llmos.training.trainer import Trainer
+
+if TYPE_CHECKING:
+    from llmos.training.trackers.tracker import Tracker
 
 SAMPLE_ROWS = 2_000  # whose texts are looked at for what the base's tokenizer does not know
 DATASET_OFFER, MODEL_OFFER = 1, 2
-PARTS = ("data", "lora", "options", "method_settings", "objective_settings")  # of a recipe, which have settings
 VERSIONS = ("llmos", "torch", "transformers", "peft", "tokenizers")
 
 
@@ -131,8 +133,7 @@ class Training:
             else:
                 self._run_once()
         finally:
-            if self.tracker is not None:
-                self.tracker.close()
+            self.close()
 
     def _run_once(self) -> None:
         try:
@@ -142,26 +143,19 @@ class Training:
             return
         evaluator.examples(self.data.splits.test)  # a row that is too long is refused now
         dataset = self.offer_dataset()
-        self._track()
+        self.track()
         _, is_done = go_on(run)
         if is_done:
             self.finish(evaluator, run, dataset)
 
-    def _track(self) -> None:
-        """Open the recipe's tracker, and give it the settings."""
-        if not self.recipe.track:
-            return
-        run = f"{self.recipe.name}-{self.assignment.pid}"
-        folder = Path(self.assignment.tracks or self.scratch)
-        self.tracker = open_tracker(self.recipe.track, folder, run, lambda said: print(said, flush=True))
-        plain = to_plain(self.recipe)
-        settings = {f"{part}.{key}": value for part in PARTS for key, value in plain.pop(part).items()}
-        self.tracker.parameters({**plain, **settings})
-        print(f"{self.recipe.track}: {folder / self.recipe.track / run}", flush=True)
+    def track(self) -> None:
+        """Open the recipe's tracker, if it has one."""
+        self.tracker = begin_tracking(self.recipe, self.assignment)
 
-    def _track_figures(self, part: str, figures: Mapping[str, float], step: int) -> None:
+    def close(self) -> None:
+        """Whatever is tracked is written when this returns."""
         if self.tracker is not None:
-            self.tracker.scalars({f"{part}/{key}": value for key, value in figures.items()}, step)
+            self.tracker.close()
 
     def _run_self_trained(self) -> None:
         """As `_run_once`, with rows that get their labels from models of this run."""
@@ -174,7 +168,7 @@ class Training:
         evaluator.examples([*self.data.splits.validation, *self.data.splits.test])  # too long a row is refused now
         rows = rows_to_learn(self.recipe, self.assignment, self.data)
         dataset = self.offer_dataset()
-        self._track()
+        self.track()
         learning = SelfTraining(fit, rows, self._digest())
         if not (learning.run() and learning.prepare(evaluator)):
             return
@@ -232,7 +226,7 @@ class Training:
     def _report(self, progress: Progress) -> None:
         if progress.phase == "train":
             figures = {key: value for key, value in progress.figures.items() if key != "eta_s"}
-            self._track_figures("train", figures, int(progress.done))
+            track_figures(self.tracker, "train", figures, int(progress.done))
         self.channel.report(progress)
         if progress.message:
             print(progress.message, flush=True)
@@ -272,5 +266,5 @@ class Training:
         """Judge the trained candidate, and offer it."""
         parts = self.recipe, self.data, self.base, self.augmented, self.lessons, self.remarks
         last = Finish(self.channel, self.assignment, *parts, self._report).offer(evaluator, run, dataset)
-        self._track_figures("test", last.figures, run.position.step)
+        track_figures(self.tracker, "test", last.figures, run.position.step)
         self._report(last)

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llmos.abi.frame import Job
+from llmos.abi.objective import primary_metric_of
 from llmos.abi.process import PAUSED, Progress
 from llmos.abi.recipe import Recipe
-from llmos.abi.task import spec_of
 from llmos.abi.tuning import TRIAL_ARGUMENTS
 from llmos.abi.wire import from_json, from_plain, to_json
 from llmos.programs.channel import Channel, Stopped
@@ -41,7 +41,7 @@ def main(channel: Channel, assignment: Job) -> None:
     found = from_json(file.read_bytes(), list[Rung]) if file.exists() else []
     recipe = from_plain({key: value for key, value in args.items() if key not in TRIAL_ARGUMENTS}, Recipe)
     if 0 <= rung < len(found):
-        _report(channel, recipe.task, found, shares, rung)
+        _report(channel, recipe, found, shares, rung)
         return
     began = time.monotonic()
     training = prepare(channel, assignment, recipe)
@@ -54,9 +54,11 @@ def main(channel: Channel, assignment: Job) -> None:
         elif (reached := _reach(channel, training, shares[rung], began)) is not None:
             found.append(reached)
             _keep(file, found)
-            _report(channel, recipe.task, found, shares, rung)
+            _report(channel, recipe, found, shares, rung)
     except Stopped:
         print("Stopped before the first step", flush=True)
+    finally:
+        training.close()
 
 
 def _reach(channel: Channel, training: Training, share: float, began: float) -> Rung | None:
@@ -67,6 +69,7 @@ def _reach(channel: Channel, training: Training, share: float, began: float) -> 
         return channel.stop_asked or (share < 1 and run.position.step >= target)
 
     _, run = training.begin(stop_asked)
+    training.track()
     target = max(1, round(share * run.total))
     if run.resume():
         print(f"Goes on from step {run.position.step:,}", flush=True)
@@ -97,7 +100,7 @@ def _keep(file: Path, found: list[Rung]) -> None:
     aside.rename(file)
 
 
-def _report(channel: Channel, task: str, found: list[Rung], shares: list[float], rung: int) -> None:
+def _report(channel: Channel, recipe: Recipe, found: list[Rung], shares: list[float], rung: int) -> None:
     """The last report of this life, from which the tuner reads the result."""
     one = found[rung]
     before = found[rung - 1].trained_s if rung else 0.0
@@ -108,7 +111,7 @@ def _report(channel: Channel, task: str, found: list[Rung], shares: list[float],
         "trained_s": one.trained_s - before,
         "step": float(one.step),
     }
-    name = spec_of(task).primary_metric
+    name = primary_metric_of(recipe.task, recipe.options)
     said = f"waits at rung {rung + 1} of {len(shares)}, validation {name} {one.metric:.4f}"
     print(said, flush=True)
     channel.report(Progress(PAUSED, shares[rung], 1.0, "runs", figures, said), is_last=True)
@@ -118,6 +121,7 @@ def _finish(channel: Channel, training: Training) -> None:
     evaluator, run = training.begin(lambda: channel.stop_asked)
     evaluator.examples(training.data.splits.test)  # a row that is too long is refused now
     dataset = training.offer_dataset()
+    training.track()
     run.resume()
     if run.train():
         training.finish(evaluator, run, dataset)

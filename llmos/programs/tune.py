@@ -15,7 +15,7 @@ from llmos.abi.error import BadInput, LlmosError, error_of
 from llmos.abi.frame import Job
 from llmos.abi.json_type import Json
 from llmos.abi.method import method_of
-from llmos.abi.objective import needs_reference
+from llmos.abi.objective import needs_reference, primary_metric_of
 from llmos.abi.process import DONE, Process, Progress, State
 from llmos.abi.recipe import Lora, Recipe, check
 from llmos.abi.task import spec_of
@@ -89,7 +89,7 @@ class SearchRun:
             recipe.task,
             recipe.name,
             recipe.base,
-            spec_of(recipe.task).primary_metric,
+            primary_metric_of(recipe.task, recipe.options),
             str(job.args["budget"]),
             sampler,
             self.plan.shares,
@@ -155,6 +155,7 @@ class SearchRun:
         known = self.children.known.get(self.pids.get(trial, -1))
         if known is None:
             args = {**self._recipe_args(history.settings[trial]), "number": trial, "shares": list(self.plan.shares)}
+            args["search"] = self.job.pid
             process = self.children.submit("trial", {**args, **asked})
             self.pids[trial] = process.pid
             return process

@@ -418,6 +418,9 @@ def recipe_parts(settings: Mapping[str, Json]) -> dict[str, Json]:
     read = {key: given.pop(key) for key in DATA_KEYS & given.keys()}
     lora = {key: given.pop(f"lora_{key}") for key in LORA_KEYS if f"lora_{key}" in given}
     run = {key: given.pop(key) for key in RECIPE_KEYS & given.keys()}
+    if ":" in str(run.get("track") or ""):  # a folder of this machine, and the daemon runs in another one
+        tracker, _, folder = str(run["track"]).partition(":")
+        run["track"] = f"{tracker}:{os.path.abspath(os.path.expanduser(folder))}"
     own = {**given.pop("method_settings", {}), **{key: given.pop(key) for key in setting_names() & given.keys()}}
     of_objective = objective_settings()
     aims = {**given.pop("objective_settings", {}), **{key: given.pop(key) for key in of_objective & given.keys()}}

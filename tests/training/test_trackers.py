@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ import tiny_training
 pytest.importorskip("torch")
 pytest.importorskip("tensorboardX", reason="the extra tensorboard is not installed")
 
-from llmos.abi.error import BadSetting
+from llmos.abi.error import BadInput, BadSetting
 from llmos.abi.json_type import Json
-from llmos.abi.recipe import TRACKERS, Data, Recipe, check
+from llmos.abi.recipe import Data, Recipe, check
+from llmos.abi.tracking import TRACKERS
 from llmos.programs import train
 from llmos.testing.daemon import beside
 from llmos.testing.errors import fails_with
@@ -107,5 +109,30 @@ def test_a_training_leaves_its_curves_and_settings(tmp_path: Path) -> None:
 
 
 def test_a_tracker_that_there_is_not_is_refused() -> None:
-    with fails_with(BadSetting, key="track", expected=f"one of {', '.join(TRACKERS)}"):
-        check(Recipe("classify", "n", "b", Data("/rows.csv"), track="paper"))
+    for track in ("paper", "wandb:here"):
+        with fails_with(BadSetting, key="track", value=track, expected=f"one of {', '.join(TRACKERS)}"):
+            check(Recipe("classify", "n", "b", Data("/rows.csv"), track=track))
+    check(Recipe("classify", "n", "b", Data("/rows.csv"), track="wandb:/a/folder"))
+
+
+@pytest.mark.parametrize("name", [one for one in TRACKERS if find_spec(one) is None and one != "tensorboard"])
+def test_a_tracker_whose_package_is_missing_is_refused_with_the_way_to_get_it(tmp_path: Path, name: str) -> None:
+    with pytest.raises(BadInput) as raised:
+        open_tracker(name, tmp_path, "run-1", print)
+    assert raised.value.detail["lacks"] == name
+
+
+def test_a_tracker_that_cannot_start_is_said_and_the_training_goes_on(tmp_path: Path) -> None:
+    said: list[str] = []
+    (tmp_path / "taken").write_text("a file where a folder should be")
+    tracker = open_tracker(f"tensorboard:{tmp_path / 'taken'}", tmp_path, "run-1", said.append)
+    tracker.scalars({"loss": 1.0}, 1)
+    tracker.close()
+    assert len(said) == 1
+
+
+def test_runs_of_a_group_lie_together_in_the_folder_that_is_named(tmp_path: Path) -> None:
+    tracker = open_tracker(f"tensorboard:{tmp_path / 'mine'}", tmp_path, "run-1", print, "search-7")
+    tracker.scalars({"train/loss": 0.5}, 3)
+    tracker.close()
+    assert curves(tmp_path / "mine" / "search-7" / "run-1") == {"train/loss": {3: 0.5}}

@@ -10,6 +10,7 @@ from llmos.abi.device import LeaseKind
 from llmos.abi.engine import DEFAULT, check_engine
 from llmos.abi.error import BadInput
 from llmos.abi.frame import Job
+from llmos.abi.json_type import Json
 from llmos.abi.method import is_on_base
 from llmos.abi.model import Kind, Manifest, check_name
 from llmos.abi.process import Priority, Program, Spec
@@ -17,7 +18,7 @@ from llmos.abi.recipe import Recipe, check, recipe_of
 from llmos.abi.task import spec_of
 from llmos.kernel.processes.footprint import FootprintFacts, training_footprint, weights_bytes
 from llmos.kernel.programs.arguments import check_source, in_int8, promoted, training_dataset
-from llmos.kernel.programs.declaration import AdmissionFacts, Arguments, Declaration
+from llmos.kernel.programs.declaration import AdmissionFacts, Arguments, Declaration, PathRules
 from llmos.kernel.programs.traits import Traits
 
 if TYPE_CHECKING:
@@ -62,6 +63,11 @@ class Train(Declaration):
     def footprint(self, spec: Spec, model: Manifest | None, facts: FootprintFacts) -> dict[LeaseKind, int]:
         assert model is not None
         return training_footprint(self.recipe(spec), spec.device, model, facts)
+
+    def follow_paths(self, args: dict[str, Json], rules: PathRules) -> dict[str, Json]:
+        args = super().follow_paths(args, rules)
+        name, colon, folder = str(args.get("track") or "").partition(":")
+        return {**args, "track": f"{name}:{rules.follow(folder)}"} if colon else args
 
     def recipe(self, spec: Spec) -> Recipe:
         """The recipe in its arguments."""

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from llmos.abi.error import BadInput
 from llmos.abi.json_type import Json
+from llmos.training.trackers.tracker import not_installed
 
 
 class TensorBoard:
@@ -29,13 +29,9 @@ class TensorBoard:
         self._writer.close()
 
 
-def open_run(folder: Path, run: str) -> TensorBoard:
+def open_run(folder: Path, run: str, group: str) -> TensorBoard:
     try:
         from tensorboardX import SummaryWriter  # an extra: only a run that asks for it needs it
     except ImportError as error:
-        raise BadInput(
-            "tensorboardX is not installed. Install it: pip install 'llmos[tensorboard]'",
-            key="track",
-            lacks="tensorboardX",
-        ) from error
-    return TensorBoard(SummaryWriter(str(folder / "tensorboard" / run), flush_secs=10))
+        raise not_installed("tensorboardX", "tensorboard") from error
+    return TensorBoard(SummaryWriter(str(folder / group / run), flush_secs=10))

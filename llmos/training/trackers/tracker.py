@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
+from llmos.abi.error import BadInput
 from llmos.abi.json_type import Json
 
 
@@ -27,8 +28,8 @@ class Tracker(Protocol):
 class QuietTracker:
     """Passes on what it gets until that fails; then says so once, and the training goes on without a tracker."""
 
-    def __init__(self, inner: Tracker, name: str, say: Callable[[str], None]) -> None:
-        self._inner: Tracker | None = inner
+    def __init__(self, inner: Tracker | None, name: str, say: Callable[[str], None]) -> None:
+        self._inner = inner
         self._name, self._say = name, say
 
     def parameters(self, values: Mapping[str, Json]) -> None:
@@ -48,3 +49,8 @@ class QuietTracker:
         except Exception as error:  # noqa: BLE001  # foreign code: whatever is wrong with it, the training goes on
             self._say(f"{self._name} failed, and nothing more is tracked: {type(error).__name__}: {error}")
             self._inner = None
+
+
+def not_installed(package: str, extra: str) -> BadInput:
+    """What to raise where a tracker's package is not there: the user has to bring it."""
+    return BadInput(f"{package} is not installed. Install it: pip install 'llmos[{extra}]'", key="track", lacks=package)
