@@ -1,8 +1,8 @@
 """Few labels: models by a few labelled rows alone, and with the rest without labels; plain fine-tuning beside.
 
-The labelled rows are drawn by the seed, as many of every label. All runs go through the daemon, with the defaults of
-`llmos train`; the plain one without those for few labels. Finished runs are kept in the bench's home: a bench that was
-stopped goes on, in the run that it had begun as well.
+The labelled rows are drawn by the seed, as many of every label. All runs go through the daemon, by `--method full` and
+else the defaults of `llmos train`; the plain one without those for few labels. Finished runs are kept in the bench's
+home: a bench that was stopped goes on, in the run that it had begun as well.
 """
 
 from __future__ import annotations
