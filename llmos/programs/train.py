@@ -186,7 +186,7 @@ class Training:
         train = evaluator.examples(self.data.splits.train)
         evaluator.examples([*self.data.splits.validation, *self.data.splits.test])  # too long a row is refused now
         dataset = self.offer_dataset()
-        self._track()
+        self.track()
         run, is_done = train_by_pairs(fit, evaluator, train, self._digest())
         if is_done:
             self.recipe = run.recipe
