@@ -142,6 +142,7 @@ class Recipe:
     teacher: str | None = field(default=None, metadata=LATER)  # a model of the store, to be distilled
     teacher_weight: float = field(default=TEACHER_WEIGHT, metadata=LATER)  # in the loss of a row with a label
     teacher_temperature: float = field(default=TEACHER_TEMPERATURE, metadata=LATER)  # over 1: softer targets
+    soft_labels: bool = field(default=True, metadata=LATER)  # learn the probabilities of labels that rules gave
     track: str | None = field(default=None, metadata=LATER)  # where curves go too: abi/tracking.py
     objective_settings: dict[str, Json] = field(default_factory=dict, metadata=LATER)  # the objective's own: beta ...
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from llmos.abi.json_type import Json
 from llmos.abi.objective import DETECT, PLAIN
 from llmos.abi.recipe import UNLABELLED, Data
 from llmos.abi.task import PREFERENCES
+from llmos.abi.weak_labels import WEAK_LABEL
 from llmos.data.byte_source import sha256_of_file
 from llmos.data.datasets.columns import SPLITS
 from llmos.data.datasets.dataset_reader import open_dataset, row_options
@@ -24,7 +25,7 @@ from llmos.data.families import rows_of
 from llmos.data.formats.saved_dataset import splits_of
 from llmos.data.reader import read_rows, stream_rows
 from llmos.data.row import Row, Rows
-from llmos.data.splits import Leak, Part, Splits, key_of, leaks_of, make_splits
+from llmos.data.splits import Leak, Part, Splits, choose_rows, key_of, leaks_of, make_splits
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +72,14 @@ def gather(
     by_object = _stored_by_object([rows for rows in read.values() if rows is not None], key)
     by = split_by(of_dataset)
     part = _part_by(by, by_object) if by != SplitBy() else None
+    weak = frozenset(one for one, stored in by_object.items() if WEAK_LABEL in stored.extra)
+    if weak and not all(id(row) in weak for row in train):
+        part = _among_labelled(part or choose_rows, weak)
     splits = make_splits(task, train, given["validation"], given["test"], shares, part)
     stored = {name: tuple(by_object[id(row)] for row in rows) for name, rows in splits.by_name().items()}
     described = {name: _describe(rows, sources[name]) for name, rows in read.items() if rows is not None}
     notes = tuple(dict.fromkeys(note for rows in read.values() if rows is not None for note in rows.notes))
+    notes += weak_notes(stored)
     leaks = (*leaks_of(splits), *column_leaks(stored, by))
     return LoadedData(splits, described, leaks, notes, stored, row_options({**of_dataset, **options}))
 
@@ -98,6 +103,27 @@ def _part_by(by: SplitBy, by_object: Mapping[int, StoredRow[Any]]) -> Part:
         return choose_units(units, share, name, by_time=bool(by.time))
 
     return part
+
+
+def _among_labelled(part: Part, weak: Collection[int]) -> Part:
+    """A choice among rows whose label is not by rules alone: what is measured on must be right."""
+
+    def choose(rows: list[Row], share: float, name: str) -> set[int]:
+        own = [i for i, row in enumerate(rows) if id(row) not in weak]
+        return {own[i] for i in part([rows[i] for i in own], share, name)}
+
+    return choose
+
+
+def weak_notes(stored: Mapping[str, Sequence[StoredRow[Any]]]) -> tuple[str, ...]:
+    """What a user should know of rows whose labels are by rules and which are measured on."""
+    counts = {name: sum(WEAK_LABEL in one.extra for one in rows) for name, rows in stored.items()}
+    return tuple(
+        f"{name}: {count:,} of {len(stored[name]):,} rows have labels by rules. Figures on them say how well the rules "
+        "are imitated, not how right the answers are"
+        for name, count in counts.items()
+        if count and name != "train"
+    )
 
 
 def _stored_by_object(read: list[Rows[Any]], key: bytes) -> dict[int, StoredRow[Any]]:

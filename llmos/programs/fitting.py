@@ -17,11 +17,12 @@ from llmos.evaluation.predictions import predict
 from llmos.tasks import Settings
 from llmos.training.candidate import Candidate, begin
 from llmos.training.checkpoint import Checkpoints
-from llmos.training.distillation import SoftLabelLoss, SoftManyLabelsLoss
+from llmos.training.distillation import SoftLabelLoss, SoftManyLabelsLoss, SoftTarget
 from llmos.training.examples import Example
 from llmos.training.losses import balance_labels
 from llmos.training.objectives import loss_of
 from llmos.training.objectives.objective import Loss
+from llmos.training.soft_labels import BY_RULES
 from llmos.training.trainer import Hooks, Trainer
 
 Report = Callable[[Progress], None]
@@ -100,12 +101,14 @@ class Fitting:
         return Trainer(candidate, loss, train, recipe, place, Hooks(self.report, self.stop_asked, validate), digest)
 
     def _loss(self, candidate: Candidate, train: Sequence[Example[Any]]) -> Loss:
-        """The task's loss; with a teacher, that of its soft targets."""
+        """The task's loss; with a teacher, or labels by rules, that of their soft targets."""
         recipe, labels = self.recipe, len(self.data.splits.labels)
         if recipe.teacher:
             how = distillation_of(recipe)
             many = bool(recipe.options.get("multi_label", False))
             return SoftManyLabelsLoss(how, labels) if many else SoftLabelLoss(how)
+        if train and isinstance(train[0].target, SoftTarget):
+            return SoftLabelLoss(BY_RULES)
         weights = None
         if recipe.class_weights == "balanced":
             weights = balance_labels(train, labels).to(candidate.device)

@@ -12,6 +12,7 @@ from llmos.abi.error import BadInput
 from llmos.abi.frame import Job
 from llmos.abi.json_type import Json
 from llmos.abi.recipe import UNLABELLED
+from llmos.abi.weak_labels import WEAK_LABEL
 from llmos.data.datasets.dataset_reader import DatasetReader, row_options
 from llmos.data.datasets.row_table import EVERY
 from llmos.data.datasets.split_by import MADE, SplitBy, SplitUnit, choose_units, split_by
@@ -93,15 +94,24 @@ def _units(
     reader: DatasetReader, by: SplitBy, again: bool, channel: Channel, total: int
 ) -> tuple[list[int], list[SplitUnit]]:
     """The rows to choose from, by their numbers in the dataset; BadInput if none has the group's column."""
-    numbers, units, has_group = [], [], 0
+    numbers, units, has_group, by_rules = [], [], 0, 0
     on_rows = counter(channel, "choose", total)
     for number, (split, stored) in enumerate(rows_of(reader)):
-        if split == "train" or (again and split != UNLABELLED):
+        if WEAK_LABEL in stored.extra:
+            by_rules += 1  # they stay where they are: what is measured on must be right
+        elif split == "train" or (again and split != UNLABELLED):
             numbers.append(number)
             units.append(by.unit(stored))
             has_group += by.group_in(stored.extra) is not None
         if number % EVERY == EVERY - 1:
             on_rows(EVERY)
+    if by_rules and not units:
+        raise BadInput(
+            f"All {by_rules:,} rows of {reader.ref} that have a label have it by rules, and test rows must be right. "
+            "Bring labelled rows: llmos data import, then llmos data merge",
+            dataset=reader.ref,
+            reason="labels_by_rules",
+        )
     if by.group and not by.time and not has_group:
         raise BadInput(f"No row of {reader.ref} has a column {by.group!r}. See: llmos data show", key="group")
     if by.group and not by.time and has_group < len(units):

@@ -34,6 +34,7 @@ from llmos.programs.preference_training import reading_options, with_form, with_
 from llmos.programs.resident import with_resident
 from llmos.programs.teaching import Lessons, ask_teacher, taught_data
 from llmos.programs.tracking import begin_tracking, track_figures
+from llmos.programs.weak_training import weak_digest, with_soft_labels
 from llmos.training.candidate import Candidate
 from llmos.training.recipe import resolve
 from llmos.training.trainer import Trainer
@@ -202,7 +203,7 @@ class Training:
         self._look_for_unknown_text(evaluator.candidate)
         rows, validation = evaluator.examples(splits.train), evaluator.examples(splits.validation)
         taught = self.lessons.examples(evaluator, rows) if self.recipe.teacher else rows
-        train = [*taught, *fitting(evaluator, self.augmented.rows)]
+        train = with_soft_labels(self.recipe, self.data, [*taught, *fitting(evaluator, self.augmented.rows)])
         digest = self._digest()
         if objective_in(self.recipe.options):
             place = self.scratch / CHECKPOINTS
@@ -238,6 +239,7 @@ class Training:
         seen.update((self.base.manifest.base_digest or self.base.manifest.ref).encode())
         seen.update(self.augmented.digest.encode())  # nothing where no row was added
         seen.update(self.lessons.digest.encode())
+        seen.update(weak_digest(self.recipe, self.data).encode())
         return seen.hexdigest()
 
     def offer_dataset(self) -> str:

@@ -10,7 +10,8 @@ from test_dataset_programs import Shop
 from llmos.abi.error import BadInput
 from llmos.abi.model import Offer
 from llmos.data.datasets.dataset_reader import DatasetReader
-from llmos.programs import import_data, weak_label_data
+from llmos.programs import import_data, split_data, weak_label_data
+from llmos.testing.errors import fails_with
 
 RULES = """
 rules:
@@ -74,6 +75,24 @@ def test_rows_with_votes_become_training_rows_that_say_who_voted(shop: Shop, tmp
     assert never["votes"] == 0
     assert operation["check"]["split"] == "train"
     assert operation["check"]["accuracy"] == 1.0
+
+
+def test_no_row_with_a_label_by_rules_is_measured_on(shop: Shop, tmp_path: Path) -> None:
+    shop.run(weak_label_data, data="tickets@1", name="weak", rules=str(tmp_path / "rules.yaml"))
+    shop.run(split_data, data="weak@2", name="weak", test=0.4, validation=0.4)
+    manifest = shop.manifests["weak@3"]
+    reader = DatasetReader(Path(shop.folders["weak@3"]), manifest)
+    by_rules = {split: sum("weak_label" in one.extra for one in reader.rows(split)) for split in manifest.splits}
+    assert by_rules.pop("train") == shop.manifests["weak@2"].splits["train"] - 60
+    assert set(by_rules.values()) == {0}
+    assert manifest.splits["test"] == 24
+    (tmp_path / "raw.txt").write_text("my invoice\na parcel\n")
+    shop.run(import_data, name="raw", task="classify", data={"train": "", "unlabelled": str(tmp_path / "raw.txt")})
+    rules = "rules:\n  - {label: billing, keywords: [invoice]}\n  - {label: shipping, keywords: [parcel]}\n"
+    (tmp_path / "two.yaml").write_text(rules)
+    shop.run(weak_label_data, data="raw@4", name="raw", rules=str(tmp_path / "two.yaml"))
+    with fails_with(BadInput, reason="labels_by_rules"):
+        shop.run(split_data, data="raw@5", name="raw")
 
 
 def test_a_row_keeps_its_id_and_the_threshold_leaves_unsure_rows_unlabelled(shop: Shop, tmp_path: Path) -> None:
