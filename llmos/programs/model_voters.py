@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,47 +17,67 @@ from llmos.abi.frame import Job, ModelPath
 from llmos.abi.method import is_on_base
 from llmos.abi.task import Family, spec_of
 from llmos.data.datasets.stored_row import StoredRow
-from llmos.data.weak_labels.rules import ModelRule, RuleFile, ZeroShotRule, asked_by
+from llmos.data.weak_labels.rules import ChatRule, ModelRule, RuleFile, WeakRule, ZeroShotRule, asked_by
 from llmos.data.weak_labels.voters import ABSTAIN, Voter, text_of_row
 from llmos.evaluation.evaluator import Evaluator, load_evaluator
 from llmos.nn.frozen_vectors import FrozenEncoder
 from llmos.programs.channel import Channel
+from llmos.programs.chat_voter import chat_voter
 from llmos.programs.resident import with_resident
+from llmos.programs.rewriters import load_writer
 from llmos.tasks.zeroshot import SHARPNESS, label_sentence
 
 Stored = StoredRow[Any]  # Any: a row of the task's family
 
 
-def model_voters(channel: Channel, job: Job, rules: RuleFile, numbers: Mapping[str, int]) -> dict[str, Voter]:
+@contextmanager
+def model_voters(channel: Channel, job: Job, rules: RuleFile, numbers: Mapping[str, int]) -> Iterator[dict[str, Voter]]:
     """The voters of the rules that ask a model, by the rule's name; each model is loaded once."""
     torch.set_num_threads(1)
-    loaded: dict[str, Any] = {}  # Any: an evaluator or an encoder
-    found: dict[str, Voter] = {}
-    for rule in rules.rules:
-        if not (name := asked_by(rule)):
-            continue
-        model = job.models.get(name)
-        if model is None:
-            raise BadInput(
-                f"{rules.file}, line {rule.line}: the rule {rule.name!r} asks {name}, which is not among the models "
-                f"named. Name all that the rules ask: models {list(rules.models)}",
-                key="models",
-                line=rule.line,
-                value=name,
-                expected=list(rules.models),
-            )
-        where = f"{rules.file}, line {rule.line}"
-        if isinstance(rule, ModelRule):
-            if name not in loaded:
-                loaded[name] = _load_model(channel, job, model, where)
-            found[rule.name] = _model_voter(rule, loaded[name], numbers, where)
-        else:
-            assert isinstance(rule, ZeroShotRule)
-            if name not in loaded:
-                base = with_resident(channel, job, model)
-                loaded[name] = FrozenEncoder(base, dtype=job.dtype, threads=job.threads or len(os.sched_getaffinity(0)))
-            found[rule.name] = _zero_shot_voter(rule, loaded[name], numbers)
-    return found
+    with ExitStack() as stack:
+        loaded: dict[str, Any] = {}  # Any: an evaluator, an encoder or a model in its engine
+        found: dict[str, Voter] = {}
+        for rule in rules.rules:
+            if not (name := asked_by(rule)):
+                continue
+            where = f"{rules.file}, line {rule.line}"
+            model = _named_model(job, rules, rule, name, where)
+            if isinstance(rule, ModelRule):
+                if name not in loaded:
+                    loaded[name] = _load_model(channel, job, model, where)
+                found[rule.name] = _model_voter(rule, loaded[name], numbers, where)
+            elif isinstance(rule, ChatRule):
+                engine = (job.args.get("engines") or {}).get(name)
+                if name not in loaded and engine is not None:
+                    loaded[name] = stack.enter_context(load_writer(channel, job, name, str(engine)))
+                found[rule.name] = chat_voter(
+                    channel, loaded.get(name), rule, [numbers[one] for one in rule.labels], where
+                )
+            else:
+                assert isinstance(rule, ZeroShotRule)
+                if name not in loaded:
+                    loaded[name] = _load_encoder(channel, job, model)
+                found[rule.name] = _zero_shot_voter(rule, loaded[name], numbers)
+        yield found
+
+
+def _named_model(job: Job, rules: RuleFile, rule: WeakRule, name: str, where: str) -> ModelPath:
+    model = job.models.get(name)
+    if model is None:
+        raise BadInput(
+            f"{where}: the rule {rule.name!r} asks {name}, which is not among the models named. Name all that the "
+            f"rules ask: models {list(rules.models)}",
+            key="models",
+            line=rule.line,
+            value=name,
+            expected=list(rules.models),
+        )
+    return model
+
+
+def _load_encoder(channel: Channel, job: Job, model: ModelPath) -> FrozenEncoder:
+    threads = job.threads or len(os.sched_getaffinity(0))
+    return FrozenEncoder(with_resident(channel, job, model), dtype=job.dtype, threads=threads)
 
 
 def _load_model(channel: Channel, job: Job, model: ModelPath, where: str) -> Evaluator:

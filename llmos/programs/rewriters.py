@@ -50,7 +50,12 @@ class WritingModel:
 
     def answers(self, task: str, inputs: Sequence[Json], params: Sequence[Mapping[str, Json]]) -> list[str]:
         """A text for each input; empty where the model refuses it, as one that is too long, or came to no end."""
-        found: list[str] = [""] * len(inputs)
+        found = self.outputs(task, inputs, params)
+        return ["" if one is None else _whole_text(one) for one in found]
+
+    def outputs(self, task: str, inputs: Sequence[Json], params: Sequence[Mapping[str, Json]]) -> list[Json]:
+        """The model's output to each input; None where it is too long."""
+        found: list[Json] = [None] * len(inputs)
         places: dict[int, int] = {}
         for i, (one, some) in enumerate(zip(inputs, params, strict=True)):
             call = Call(next(self._ids), self.manifest.ref, task, (one,), dict(some), priority=Priority.BATCH)
@@ -64,7 +69,7 @@ class WritingModel:
                 if chunk.fault is not None:
                     raise error_of(chunk.fault)
                 if chunk.is_last:
-                    found[places.pop(chunk.call_id)] = _whole_text(chunk.outputs[0])
+                    found[places.pop(chunk.call_id)] = chunk.outputs[0]
         return found
 
 
@@ -185,7 +190,7 @@ def rewriters_in(channel: Channel, job: Job) -> Iterator[dict[str, Rewriter]]:
         for key, engine in engines.items():
             ref = job.models[key].manifest.ref
             if ref not in loaded:
-                loaded[ref] = stack.enter_context(_load_writer(channel, job, key, str(engine)))
+                loaded[ref] = stack.enter_context(load_writer(channel, job, key, str(engine)))
         models = {key: loaded[job.models[key].manifest.ref] for key in engines}
         found: dict[str, Rewriter] = {}
         if "writer" in models:
@@ -197,7 +202,8 @@ def rewriters_in(channel: Channel, job: Job) -> Iterator[dict[str, Rewriter]]:
 
 
 @contextmanager
-def _load_writer(channel: Channel, job: Job, key: str, engine_name: str) -> Iterator[WritingModel]:
+def load_writer(channel: Channel, job: Job, key: str, engine_name: str) -> Iterator[WritingModel]:
+    """The job's model of this key in its engine."""
     model = job.models[key]
     mine = replace(job, dtype=form_dtype(model.manifest.dtype, job.dtype))
     if engine_name == "pytorch":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -124,22 +125,22 @@ def _labels(rules: RuleFile, known: Sequence[str]) -> tuple[str, ...]:
 
 def _vote(channel: Channel, job: Job, reader: DatasetReader, rules: RuleFile, labels: tuple[str, ...]) -> WeakVotes:
     numbers = {label: number for number, label in enumerate(labels)}
-    voters = _voters(channel, job, rules, numbers)
     splits = [split for split in CHECKED if split in reader.splits]
     splits = splits or [split for split in reader.splits if split == "test"]
-    found: dict[str, list[list[int]]] = {UNLABELLED: [], "checked": []}
+    rows: dict[str, list[list[int]]] = {UNLABELLED: [], "checked": []}
     true: list[int] = []
     on_rows = counter(channel, "vote", size_of(job, reader.ref))
-    for split in (*splits, UNLABELLED):
-        for block in _blocks(reader.rows(split)):
-            columns = [voter.votes(block) for voter in voters]
-            found[UNLABELLED if split == UNLABELLED else "checked"] += map(list, zip(*columns, strict=True))
-            if split != UNLABELLED:
-                true += [numbers.get(one.row.labels[0], -1) for one in block]
-            on_rows(len(block))
+    with _voters(channel, job, rules, numbers) as voters:
+        for split in (*splits, UNLABELLED):
+            for block in _blocks(_to_check(reader.rows(split), split)):
+                columns = [voter.votes(block) for voter in voters]
+                rows[UNLABELLED if split == UNLABELLED else "checked"] += map(list, zip(*columns, strict=True))
+                if split != UNLABELLED:
+                    true += [numbers.get(one.row.labels[0], -1) for one in block]
+                on_rows(len(block))
     asked = zip(rules.rules, voters, strict=True)
     strays = {rule.name: one.strays for rule, one in asked if isinstance(one, ColumnVoter)}
-    made, checked = (np.array(some, np.int32).reshape(-1, len(voters)) for some in found.values())
+    made, checked = (np.array(some, np.int32).reshape(-1, len(voters)) for some in rows.values())
     if not has_vote(made).any():
         raise BadInput(
             f"No rule of {rules.file} votes on any of the {len(made):,} unlabelled rows of {reader.ref}. Read some "
@@ -152,13 +153,21 @@ def _vote(channel: Channel, job: Job, reader: DatasetReader, rules: RuleFile, la
     return WeakVotes(labels, made, checked, tuple(true), " and ".join(splits), strays)
 
 
-def _voters(channel: Channel, job: Job, rules: RuleFile, numbers: dict[str, int]) -> list[Voter]:
-    asking: dict[str, Voter] = {}
-    if rules.models:
-        from llmos.programs.model_voters import model_voters  # imports torch, only if a rule asks a model
+def _to_check(rows: Iterator[Stored], split: str) -> Iterator[Stored]:
+    """Of a labelled split, the rows whose label is not by rules itself; of unlabelled rows all."""
+    return (one for one in rows if split == UNLABELLED or WEAK_LABEL not in one.extra)
 
-        asking = model_voters(channel, job, rules, numbers)
-    return [asking[one.name] if asked_by(one) else light_voter(one, numbers, rules.file) for one in rules.rules]
+
+@contextmanager
+def _voters(channel: Channel, job: Job, rules: RuleFile, numbers: dict[str, int]) -> Iterator[list[Voter]]:
+    """The voters in the order of the rules."""
+    with ExitStack() as stack:
+        asking: dict[str, Voter] = {}
+        if rules.models:
+            from llmos.programs.model_voters import model_voters  # imports torch, only if a rule asks a model
+
+            asking = stack.enter_context(model_voters(channel, job, rules, numbers))
+        yield [asking[one.name] if asked_by(one) else light_voter(one, numbers, rules.file) for one in rules.rules]
 
 
 def _blocks(rows: Iterator[Stored]) -> Iterator[list[Stored]]:

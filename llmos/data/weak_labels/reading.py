@@ -10,6 +10,7 @@ from difflib import get_close_matches
 from llmos.abi.error import BadInput
 from llmos.data.weak_labels.rules import (
     HYPOTHESIS,
+    ChatRule,
     ColumnRule,
     KeywordRule,
     ModelRule,
@@ -144,6 +145,26 @@ def _zero_shot(name: str, line: int, node: Fields, source: YamlSource) -> ZeroSh
     return ZeroShotRule(name, line, base, labels, _least(node, source), hypothesis)
 
 
+def _chat(name: str, line: int, node: Fields, source: YamlSource) -> ChatRule:
+    model = source.text(node.of["chat"], "chat", "chat: smollm2")
+    example = "labels: {sports: news about sports, business: markets and companies}"
+    labels = _texts_by_key(node, source, example)
+    if len(labels) < 2:
+        raise source.error(node.line, "chat needs two labels at least, each with a description", example)
+    shown = "{text: 'The team won.', label: sports}"
+    examples = []
+    for one in source.items(node.of["examples"], "examples", f"- {shown}") if "examples" in node.of else ():
+        fields = source.fields(one, "an example", ("text", "label"), shown).of
+        if len(fields) < 2:
+            raise source.error(one.line, "an example has a text and a label", shown)
+        label = source.text(fields["label"], "label", "label: sports")
+        if label not in labels:
+            what = f"the example's label {label!r} is none of the rule's"
+            raise source.error(fields["label"].line, what, f"one of {', '.join(labels)}")
+        examples.append((source.text(fields["text"], "text", shown), label))
+    return ChatRule(name, line, model, labels, tuple(examples), _least(node, source))
+
+
 def _texts_by_key(node: Fields, source: YamlSource, example: str) -> Mapping[str, str]:
     """The rule's `labels`: a text for each key; empty where it has none."""
     if "labels" not in node.of:
@@ -163,5 +184,6 @@ KINDS: Mapping[str, tuple[tuple[str, ...], Reader]] = {
     "pattern": (("pattern", "label"), _pattern),
     "column": (("column", "labels"), _column),
     "model": (("model", "labels", "least"), _model),
+    "chat": (("chat", "labels", "examples", "least"), _chat),
     "zero_shot": (("zero_shot", "labels", "least", "hypothesis"), _zero_shot),
 }

@@ -61,6 +61,19 @@ class ZeroShotRule(WeakRule):
 
 
 @dataclass(frozen=True, slots=True)
+class ChatRule(WeakRule):
+    """Votes for the label that a model which writes finds likeliest as its answer, where it is this sure.
+
+    Its prompt has the labels with their descriptions, then the examples, each a text and its label.
+    """
+
+    model: str
+    labels: Mapping[str, str]  # each label with its description
+    examples: tuple[tuple[str, str], ...]
+    least: float
+
+
+@dataclass(frozen=True, slots=True)
 class RuleFile:
     """The rules of a file, in its order, and the labels that it declares; none: those of the dataset."""
 
@@ -76,7 +89,7 @@ class RuleFile:
 
 def asked_by(rule: WeakRule) -> str:
     """The model of the store that a rule asks; empty if it asks none."""
-    if isinstance(rule, ModelRule):
+    if isinstance(rule, ModelRule | ChatRule):
         return rule.model
     return rule.base if isinstance(rule, ZeroShotRule) else ""
 
@@ -85,7 +98,7 @@ def labels_of(rule: WeakRule) -> tuple[str, ...]:
     """The labels that a rule names; none where only its column or model knows."""
     if isinstance(rule, KeywordRule | PatternRule):
         return (rule.label,)
-    if isinstance(rule, ZeroShotRule):
+    if isinstance(rule, ZeroShotRule | ChatRule):
         return tuple(rule.labels)
     assert isinstance(rule, ColumnRule | ModelRule)
     return tuple(dict.fromkeys(rule.labels.values()))

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 from llmos.abi.device import LeaseKind
+from llmos.abi.engine import engine_of
 from llmos.abi.error import BadInput
 from llmos.abi.form import form_dtype
 from llmos.abi.frame import Job
@@ -74,7 +75,10 @@ class WeakLabelData(DatasetProgram):
             )
         refs = {str(one): facts.store.resolve(str(one)) for one in spec.args.get("models") or ()}
         weights = sum(serving_footprint(one)[LeaseKind.WEIGHTS] for one in refs.values())
+        writers = {name: one for name, one in refs.items() if spec_of(one.task).is_generative}
+        engines = {name: engine_of(one, None, facts.engine) for name, one in writers.items()}
         more: dict[str, Json] = {"combine": combine, "refs": {name: one.ref for name, one in refs.items()}}
+        more |= {"engines": engines} if engines else {}
         spec = replace(spec, args={**spec.args, **more, "weights_bytes": weights})
         return with_new_name(spec, split_dataset_ref(dataset.ref)[0])
 
@@ -85,7 +89,8 @@ class WeakLabelData(DatasetProgram):
         if self.is_light(spec):
             return super().footprint(spec, model, facts)
         weights = int(spec.args.get("weights_bytes") or 0)
-        return {LeaseKind.WORKSPACE: CHILD_BYTES + VECTOR_BYTES, LeaseKind.WEIGHTS: weights}
+        needs = {LeaseKind.WORKSPACE: CHILD_BYTES + VECTOR_BYTES, LeaseKind.WEIGHTS: weights}
+        return needs | ({LeaseKind.KV: facts.kv_bytes * len(spec.args["engines"])} if spec.args.get("engines") else {})
 
     def follow_paths(self, args: dict[str, Json], rules: PathRules) -> dict[str, Json]:
         source = args.get("rules")
@@ -100,7 +105,9 @@ class WeakLabelData(DatasetProgram):
         models = {
             name: store.located(ref, form_dtype(store.resolve(ref).dtype, job.dtype)) for name, ref in refs.items()
         }
-        return replace(job, models=job.models | models)
+        settings: dict[str, Json] = {"token_budget": config.token_budget, "kv_bytes": config.kv_bytes}
+        args = job.args | settings | {"vllm_command": config.vllm_command}
+        return replace(job, models=job.models | models, args=args)
 
 
 PROGRAM = WeakLabelData()
