@@ -57,6 +57,8 @@ class Config:
     max_connections: int = 1024
     catalog: Path | None = None
     hub_token: str = field(default="", repr=False)
+    endpoint_hosts: tuple[str, ...] = ()
+    endpoint_key: str = field(default="", repr=False)
     log_level: str = "info"
     max_log_bytes: int = 10 * 1024 * 1024
     max_log_files: int = 3
@@ -225,6 +227,19 @@ SETTINGS: tuple[Setting, ...] = (
         "true or false",
         "Allow an address that other machines can reach, although there is no authentication: whoever reaches the port "
         "may use it. Without it the daemon starts only on a loopback address",
+    ),
+    Setting(
+        "endpoint_hosts",
+        _list_of(_text),
+        "host:port, separated by commas, a list in the file",
+        "Servers of other models that rules may ask for labels: rows are sent there. None by default",
+    ),
+    Setting(
+        "endpoint_key",
+        _text,
+        "a key",
+        "The key that these servers are asked with, as a bearer token. Never pass it as a flag: other users can see "
+        "flags",
     ),
     Setting(
         "allowed_hosts",

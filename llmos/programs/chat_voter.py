@@ -19,6 +19,7 @@ from llmos.abi.json_type import Json
 from llmos.abi.process import Progress
 from llmos.abi.task import spec_of
 from llmos.data.datasets.stored_row import StoredRow
+from llmos.data.weak_labels.prompt import messages, prompt
 from llmos.data.weak_labels.rules import ChatRule
 from llmos.data.weak_labels.voters import ABSTAIN, text_of_row
 from llmos.programs.channel import Channel, Stopped
@@ -72,11 +73,15 @@ class ChatVoter:
         """The log-probability of each label as the answer, in nats, [texts, labels]."""
         task = self.model.manifest.task
         is_chat = spec_of(task).is_conversation
-        inputs = [conversation(self.rule, text) if is_chat else prompt(self.rule, text) for text in texts]
+        inputs = [self._input(text, is_chat=is_chat) for text in texts]
         forced = [label if is_chat else f" {label}" for label in self.rule.labels]
         pairs = [(one, forced_answer(label)) for one in inputs for label in forced]
         found = self.model.outputs(task, [one for one, _ in pairs], [params for _, params in pairs])
         return np.array([_log_probability(one) for one in found]).reshape(len(texts), len(forced))
+
+    def _input(self, text: str, *, is_chat: bool) -> Json:
+        parts = self.rule.labels, self.rule.examples, text
+        return {"messages": messages(*parts)} if is_chat else prompt(*parts)
 
 
 def forced_answer(text: str) -> dict[str, Json]:
@@ -88,29 +93,6 @@ def forced_answer(text: str) -> dict[str, Json]:
 def _log_probability(output: Json) -> float:
     """The sum over the answer's tokens; not a number where there is no answer."""
     return float("nan") if output is None else float(sum(one["logprob"] for one in output["logprobs"]))
-
-
-def instruction(rule: ChatRule) -> str:
-    """What the model is asked to do, with the labels and what they mean."""
-    said = "\n".join(f"- {label}: {text}" for label, text in rule.labels.items())
-    return f"Say which label fits the text best. The labels are:\n{said}\nAnswer with the label alone."
-
-
-def conversation(rule: ChatRule, text: str) -> Json:
-    """The input of a chat model: the instruction, the examples as turns, and the text."""
-    messages: list[Json] = []
-    for number, (shown, label) in enumerate([*rule.examples, (text, "")]):
-        head = f"{instruction(rule)}\n\n" if number == 0 else ""
-        messages.append({"role": "user", "content": f"{head}Text: {shown}"})
-        if number < len(rule.examples):
-            messages.append({"role": "assistant", "content": label})
-    return {"messages": messages}
-
-
-def prompt(rule: ChatRule, text: str) -> Json:
-    """The same as one text, for a model that goes on writing."""
-    shown = "".join(f"Text: {one}\nLabel: {label}\n\n" for one, label in rule.examples)
-    return f"{instruction(rule)}\n\n{shown}Text: {text}\nLabel:"
 
 
 def chat_voter(

@@ -28,7 +28,7 @@ from llmos.data.datasets.stored_row import StoredRow
 from llmos.data.labelling.answers import with_label
 from llmos.data.weak_labels.label_model import Floats, Votes, fit_dawid_skene, has_vote, majority
 from llmos.data.weak_labels.reading import check_labels, read_rules
-from llmos.data.weak_labels.rules import RuleFile, asked_by, labels_of
+from llmos.data.weak_labels.rules import EndpointRule, RuleFile, labels_of
 from llmos.data.weak_labels.summary import summarize
 from llmos.data.weak_labels.time_limit import interruptible
 from llmos.data.weak_labels.voters import ColumnVoter, Voter, light_voter
@@ -166,8 +166,16 @@ def _voters(channel: Channel, job: Job, rules: RuleFile, numbers: dict[str, int]
         if rules.models:
             from llmos.programs.model_voters import model_voters  # imports torch, only if a rule asks a model
 
-            asking = stack.enter_context(model_voters(channel, job, rules, numbers))
-        yield [asking[one.name] if asked_by(one) else light_voter(one, numbers, rules.file) for one in rules.rules]
+            asking |= stack.enter_context(model_voters(channel, job, rules, numbers))
+        for rule in rules.rules:
+            if isinstance(rule, EndpointRule):
+                from llmos.programs.endpoint_voter import endpoint_voter  # imports httpx, only if a rule asks a server
+
+                where = f"{rules.file}, line {rule.line}"
+                voter = endpoint_voter(channel, job, rule, numbers, where)
+                stack.enter_context(voter.client)
+                asking[rule.name] = voter
+        yield [asking.get(rule.name) or light_voter(rule, numbers, rules.file) for rule in rules.rules]
 
 
 def _blocks(rows: Iterator[Stored]) -> Iterator[list[Stored]]:

@@ -80,7 +80,7 @@ def train(folder: Path, **more: object) -> FakeDaemon:
     return daemon
 
 
-def test_a_run_learns_the_probabilities_and_measures_on_rows_that_people_have_labelled(
+def test_a_run_learns_probabilities_and_measures_on_labels_of_people(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     daemon = train(tmp_path)

@@ -6,12 +6,14 @@ import re
 import warnings
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
+from urllib.parse import urlsplit
 
 from llmos.abi.error import BadInput
 from llmos.data.weak_labels.rules import (
     HYPOTHESIS,
     ChatRule,
     ColumnRule,
+    EndpointRule,
     KeywordRule,
     ModelRule,
     PatternRule,
@@ -25,6 +27,7 @@ from llmos.data.yaml_source import Fields, Node, YamlSource, parse
 MOST_RULES = 1_000
 MOST_PATTERN = 10_000  # characters
 EXAMPLE = "{label: sports, keywords: [team, coach, 'world cup']}"
+ENDPOINT = "endpoint: 'http://host:8000/v1#model'"
 FILE_KEYS = ("labels", "rules")
 COMMON = ("name",)
 SHOWN = 10  # labels that an error names
@@ -147,10 +150,29 @@ def _zero_shot(name: str, line: int, node: Fields, source: YamlSource) -> ZeroSh
 
 def _chat(name: str, line: int, node: Fields, source: YamlSource) -> ChatRule:
     model = source.text(node.of["chat"], "chat", "chat: smollm2")
+    return ChatRule(name, line, model, *_prompted(node, source, "chat"), _least(node, source))
+
+
+def _endpoint(name: str, line: int, node: Fields, source: YamlSource) -> EndpointRule:
+    address = source.text(node.of["endpoint"], "endpoint", ENDPOINT)
+    url, _, model = address.partition("#")
+    try:
+        parts = urlsplit(url)
+        is_whole = parts.scheme in ("http", "https") and bool(parts.hostname) and bool(model) and parts.port != 0
+    except ValueError:
+        is_whole = False
+    if not is_whole or "@" in parts.netloc or parts.query:
+        what = "endpoint is no address of a server with the name of its model behind a #, without a password"
+        raise source.error(node.lines["endpoint"], what, ENDPOINT)
+    return EndpointRule(name, line, url.rstrip("/"), model, *_prompted(node, source, "endpoint"), _least(node, source))
+
+
+def _prompted(node: Fields, source: YamlSource, kind: str) -> tuple[Mapping[str, str], tuple[tuple[str, str], ...]]:
+    """The labels with their descriptions, and the examples, of a rule that asks by a prompt."""
     example = "labels: {sports: news about sports, business: markets and companies}"
     labels = _texts_by_key(node, source, example)
     if len(labels) < 2:
-        raise source.error(node.line, "chat needs two labels at least, each with a description", example)
+        raise source.error(node.line, f"{kind} needs two labels at least, each with a description", example)
     shown = "{text: 'The team won.', label: sports}"
     examples = []
     for one in source.items(node.of["examples"], "examples", f"- {shown}") if "examples" in node.of else ():
@@ -162,7 +184,7 @@ def _chat(name: str, line: int, node: Fields, source: YamlSource) -> ChatRule:
             what = f"the example's label {label!r} is none of the rule's"
             raise source.error(fields["label"].line, what, f"one of {', '.join(labels)}")
         examples.append((source.text(fields["text"], "text", shown), label))
-    return ChatRule(name, line, model, labels, tuple(examples), _least(node, source))
+    return labels, tuple(examples)
 
 
 def _texts_by_key(node: Fields, source: YamlSource, example: str) -> Mapping[str, str]:
@@ -185,5 +207,6 @@ KINDS: Mapping[str, tuple[tuple[str, ...], Reader]] = {
     "column": (("column", "labels"), _column),
     "model": (("model", "labels", "least"), _model),
     "chat": (("chat", "labels", "examples", "least"), _chat),
+    "endpoint": (("endpoint", "labels", "examples", "least"), _endpoint),
     "zero_shot": (("zero_shot", "labels", "least", "hypothesis"), _zero_shot),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 HYPOTHESIS = "{}"
 
@@ -74,6 +75,26 @@ class ChatRule(WeakRule):
 
 
 @dataclass(frozen=True, slots=True)
+class EndpointRule(WeakRule):
+    """Votes for the label that a model behind an OpenAI-shaped address answers with.
+
+    Where the server gives log-probabilities, an answer that is less likely than `least` abstains.
+    """
+
+    url: str  # such as http://host:8000/v1
+    model: str
+    labels: Mapping[str, str]  # each label with its description
+    examples: tuple[tuple[str, str], ...]
+    least: float
+
+    @property
+    def host(self) -> str:
+        """Host and port, as the setting `endpoint_hosts` names them."""
+        parts = urlsplit(self.url)
+        return f"{parts.hostname}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
+
+
+@dataclass(frozen=True, slots=True)
 class RuleFile:
     """The rules of a file, in its order, and the labels that it declares; none: those of the dataset."""
 
@@ -98,7 +119,7 @@ def labels_of(rule: WeakRule) -> tuple[str, ...]:
     """The labels that a rule names; none where only its column or model knows."""
     if isinstance(rule, KeywordRule | PatternRule):
         return (rule.label,)
-    if isinstance(rule, ZeroShotRule | ChatRule):
+    if isinstance(rule, ZeroShotRule | ChatRule | EndpointRule):
         return tuple(rule.labels)
     assert isinstance(rule, ColumnRule | ModelRule)
     return tuple(dict.fromkeys(rule.labels.values()))

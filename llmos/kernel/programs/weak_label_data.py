@@ -106,7 +106,9 @@ class WeakLabelData(DatasetProgram):
             name: store.located(ref, form_dtype(store.resolve(ref).dtype, job.dtype)) for name, ref in refs.items()
         }
         settings: dict[str, Json] = {"token_budget": config.token_budget, "kv_bytes": config.kv_bytes}
-        args = job.args | settings | {"vllm_command": config.vllm_command}
+        asked: dict[str, Json] = {"endpoint_hosts": list(config.endpoint_hosts), "asked": str(config.home / "asked")}
+        asked |= {"api_key": config.endpoint_key} if config.endpoint_key else {}
+        args = job.args | settings | asked | {"vllm_command": config.vllm_command}
         return replace(job, models=job.models | models, args=args)
 
 
