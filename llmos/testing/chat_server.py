@@ -34,7 +34,7 @@ def chat_server(answer: Answer) -> Iterator[ChatServer]:
     """Serve on a free port of this machine until the block ends."""
     state = ChatServer()
 
-    class Handler(BaseHTTPRequestHandler):
+    class ChatHandler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             state.requests.append((self.headers.get("Authorization") or "", body))
@@ -48,7 +48,7 @@ def chat_server(answer: Answer) -> Iterator[ChatServer]:
         def log_message(self, format: str, *args: object) -> None:
             """Nothing: a test reads `requests`."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), ChatHandler)
     state.url = f"http://127.0.0.1:{server.server_address[1]}/v1"
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()

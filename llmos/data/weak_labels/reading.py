@@ -150,7 +150,7 @@ def _zero_shot(name: str, line: int, node: Fields, source: YamlSource) -> ZeroSh
 
 def _chat(name: str, line: int, node: Fields, source: YamlSource) -> ChatRule:
     model = source.text(node.of["chat"], "chat", "chat: smollm2")
-    return ChatRule(name, line, model, *_prompted(node, source, "chat"), _least(node, source))
+    return ChatRule(name, line, model, *_prompt_parts(node, source, "chat"), _least(node, source))
 
 
 def _endpoint(name: str, line: int, node: Fields, source: YamlSource) -> EndpointRule:
@@ -164,10 +164,10 @@ def _endpoint(name: str, line: int, node: Fields, source: YamlSource) -> Endpoin
     if not is_whole or "@" in parts.netloc or parts.query:
         what = "endpoint is no address of a server with the name of its model behind a #, without a password"
         raise source.error(node.lines["endpoint"], what, ENDPOINT)
-    return EndpointRule(name, line, url.rstrip("/"), model, *_prompted(node, source, "endpoint"), _least(node, source))
+    return EndpointRule(name, line, url.rstrip("/"), model, *_prompt_parts(node, source, "endpoint"), _least(node, source))
 
 
-def _prompted(node: Fields, source: YamlSource, kind: str) -> tuple[Mapping[str, str], tuple[tuple[str, str], ...]]:
+def _prompt_parts(node: Fields, source: YamlSource, kind: str) -> tuple[Mapping[str, str], tuple[tuple[str, str], ...]]:
     """The labels with their descriptions, and the examples, of a rule that asks by a prompt."""
     example = "labels: {sports: news about sports, business: markets and companies}"
     labels = _texts_by_key(node, source, example)
