@@ -164,7 +164,9 @@ def _endpoint(name: str, line: int, node: Fields, source: YamlSource) -> Endpoin
     if not is_whole or "@" in parts.netloc or parts.query:
         what = "endpoint is no address of a server with the name of its model behind a #, without a password"
         raise source.error(node.lines["endpoint"], what, ENDPOINT)
-    return EndpointRule(name, line, url.rstrip("/"), model, *_prompt_parts(node, source, "endpoint"), _least(node, source))
+    return EndpointRule(
+        name, line, url.rstrip("/"), model, *_prompt_parts(node, source, "endpoint"), _least(node, source)
+    )
 
 
 def _prompt_parts(node: Fields, source: YamlSource, kind: str) -> tuple[Mapping[str, str], tuple[tuple[str, str], ...]]:
