@@ -17,6 +17,7 @@ from llmos.nn.generation.kv_cache import SequenceCache
 from llmos.nn.generation.paged_attention import Plan
 
 POOLINGS = ("mean", "cls", "last", "max")
+BLOCK = 32  # tokens; also what AMX multiplies by at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,20 @@ def pack(sequences: Sequence[Sequence[int]], device: torch.device | str = "cpu",
     ids = torch.tensor(list(chain.from_iterable(sequences)), device=device)
     positions = torch.tensor(list(chain.from_iterable(spans)), device=device)
     return Packed(ids.unsqueeze(0), positions.unsqueeze(0), lengths)
+
+
+def filled(sequences: Sequence[Sequence[int]]) -> list[Sequence[int]]:
+    """These sequences and, where their row would have an uneven number of tokens, others that fill it up.
+
+    oneDNN compiles a product of bfloat16 matrices anew for each shape, which takes several times as long as the product
+    of a few hundred tokens. Rows of any length would make it do so in most steps; a few dozen lengths recur. At most
+    one token in 16 is added, or 31.
+    """
+    tokens, longest = sum(map(len, sequences)), max(map(len, sequences))
+    block = max(BLOCK, 1 << max(0, tokens.bit_length() - 5))
+    whole, rest = divmod(-tokens % block, longest)
+    token = sequences[0][0]
+    return [*sequences, *([token] * size for size in (*[longest] * whole, rest) if size)]
 
 
 def forward(backbone: nn.Module, packed: Packed, kvs: Sequence[SequenceCache] | None = None) -> Tensor:

@@ -32,7 +32,7 @@ from llmos.nn.generation.encoder_state import hidden_of
 from llmos.nn.load import Loaded, load, torch_device
 from llmos.nn.masked_token import MaskedHead
 from llmos.nn.next_token import NextHead
-from llmos.nn.packing import forward, pack
+from llmos.nn.packing import filled, forward, has_own_attention, pack
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
@@ -84,6 +84,12 @@ class Candidate:
         return self.amp is not None and self.device.type == "cpu" and not self.keeps_base
 
     @property
+    def computes_copies(self) -> bool:
+        """Whether its frozen layers may compute copies in bfloat16: none reads the base's weights to change them."""
+        is_frozen = self.amp is not None and self.device.type == "cpu" and self.keeps_base
+        return is_frozen and not (self.tuned is not None and self.tuned.reads_weights)
+
+    @property
     def modules(self) -> tuple[nn.Module, nn.Module]:
         return self.loaded.backbone, self.head
 
@@ -116,13 +122,15 @@ class Candidate:
         backbone, is_read = self.loaded.backbone, self.loaded.reader is not None
         opening = self.loaded.virtual_ids
         mine = [(*opening, *ids) for ids in sequences] if opening else sequences
-        packed = pack(mine[1::2] if is_read else mine, self.device)
+        is_plain = not (opening or is_read or has_own_attention(backbone))
+        is_filled = is_plain and self.amp is not None and self.device.type == "cpu"
+        packed = pack(mine[1::2] if is_read else filled(mine) if is_filled else mine, self.device)
         with self.computing():
             hidden = (
                 hidden_of(backbone, pack(sequences[::2], self.device), packed) if is_read else forward(backbone, packed)
             )
         lengths = [len(ids) for ids in (sequences[1::2] if is_read else sequences)]
-        logits: Tensor = self.head(hidden.float(), lengths)
+        logits: Tensor = self.head(hidden[: sum(lengths)].float(), lengths)
         return logits
 
     @contextmanager

@@ -19,7 +19,7 @@ from llmos.training.candidate import Candidate
 from llmos.training.checkpoint import Checkpoints, EpochRecord, TrainState
 from llmos.training.examples import Example, batches, passes
 from llmos.training.gradient_workers import GradientWorkers
-from llmos.training.mixed_precision import MixedWeights
+from llmos.training.mixed_precision import FrozenCopies, MixedWeights
 from llmos.training.objectives.objective import Loss
 from llmos.training.optimizer import Optimizer, factor_at
 
@@ -58,6 +58,7 @@ class Trainer:
         self.weights = candidate.weights()
         self.tables = candidate.sparse_tables()
         self.mixed = MixedWeights(candidate.loaded.backbone, self.weights if candidate.is_mixed else {})
+        self.frozen = FrozenCopies(candidate.loaded.backbone, is_used=candidate.computes_copies)
         self.optimizer = Optimizer(self.weights, self.tables, recipe, self.mixed)
         self.lengths = [one.size for one in examples]
         self.size, self.token_budget = recipe.batch_size, recipe.token_budget
@@ -93,6 +94,7 @@ class Trainer:
         """What computes the gradients of a batch, to be entered; as many as the recipe and the machine allow."""
         size = shares_of(self.position.threads, self.size, self.candidate.device.type)
         with (
+            self.frozen.computing(),
             self.mixed.computing() as copies,
             GradientWorkers({**self.weights, **copies}, self.tables, self._gradients, size, self.recipe.seed) as crew,
         ):

@@ -86,3 +86,32 @@ def test_moments_of_mixed_weights_are_in_the_checkpoint_under_the_names_of_other
     again.optimizer.load(run.optimizer.state())
     same, before = again.optimizer.state(), run.optimizer.state()
     assert all((same[f"{name}/{kind}"] == before[f"{name}/{kind}"]).all() for kind in kinds)
+
+
+@pytest.mark.parametrize("method", ["lora", "dora", "bitfit", "houlsby", "adalora", "vera"])
+def test_copies_of_a_frozen_base_change_no_bit_of_what_is_learned(tmp_path: Path, method: str) -> None:
+    results, copied = [], []
+    for computes_copies in (True, False):
+        run = made_run(tmp_path, dtype="bfloat16", method=method)
+        run.position.threads = 1
+        if not computes_copies:
+            run.frozen.release()
+        copied.append(len(run.frozen))
+        assert run.train()
+        results.append({name: p.detach().clone() for name, p in run.weights.items()})
+    assert (copied[0] > 0) == (method != "dora"), "DoRA reads the base's weights, which are float32"
+    assert copied[1] == 0
+    for name, weight in results[0].items():
+        assert (weight == results[1][name]).all(), name
+
+
+def test_a_frozen_base_has_its_weights_back_after_the_training(tmp_path: Path) -> None:
+    import torch
+
+    run = made_run(tmp_path, dtype="bfloat16", method="lora")
+    weights = [p for _, p in run.candidate.loaded.backbone.named_parameters() if not p.requires_grad]
+    with run.workers():
+        inside = [p for _, p in run.candidate.loaded.backbone.named_parameters() if not p.requires_grad]
+        assert {p.dtype for p in inside} == {torch.float32, torch.bfloat16}
+    after = [p for _, p in run.candidate.loaded.backbone.named_parameters() if not p.requires_grad]
+    assert all(one is other for one, other in zip(weights, after, strict=True))

@@ -28,6 +28,7 @@ class Tuned:
 
     module: nn.Module | None = None  # parameters that are not in the backbone
     adapter: Adapter | None = None  # what the base computes with in training, where PEFT's layers do not
+    reads_weights = False  # whether a pass reads the frozen weights themselves, beside multiplying by them
 
     def save(self, folder: Path, base_digest: str | None = None, loaded: Loaded | None = None) -> None:
         """Write what was trained in PEFT's format, with the digest of its base.

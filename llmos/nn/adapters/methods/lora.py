@@ -56,7 +56,9 @@ def add(loaded: Loaded, spec: MethodSpec, values: Mapping[str, Any], seed: int) 
         target_modules=list(values["targets"]) if values["targets"] else "all-linear",
         **FLAGS.get(spec.name, {}),
     )
-    return PeftTuned(insert(loaded.backbone, config, seed))
+    tuned = PeftTuned(insert(loaded.backbone, config, seed))
+    tuned.reads_weights = bool(config.use_dora)
+    return tuned
 
 
 def method_of(config: Config) -> str:
