@@ -119,19 +119,24 @@ class Candidate:
 
         For an encoder-decoder, sequences alternate between encoder input and decoder input; rows are the decoder's.
         """
-        backbone, is_read = self.loaded.backbone, self.loaded.reader is not None
-        opening = self.loaded.virtual_ids
-        mine = [(*opening, *ids) for ids in sequences] if opening else sequences
-        is_plain = not (opening or is_read or has_own_attention(backbone))
-        is_filled = is_plain and self.amp is not None and self.device.type == "cpu"
-        packed = pack(mine[1::2] if is_read else filled(mine) if is_filled else mine, self.device)
-        with self.computing():
-            hidden = (
-                hidden_of(backbone, pack(sequences[::2], self.device), packed) if is_read else forward(backbone, packed)
-            )
-        lengths = [len(ids) for ids in (sequences[1::2] if is_read else sequences)]
-        logits: Tensor = self.head(hidden[: sum(lengths)].float(), lengths)
+        mine = sequences if self.loaded.reader is None else sequences[1::2]
+        logits: Tensor = self.head(self.hidden(sequences), [len(ids) for ids in mine])
         return logits
+
+    def hidden(self, sequences: Sequence[Sequence[int]]) -> Tensor:
+        """The last hidden state of every token that `logits` reads, [T, hidden], in float32."""
+        backbone, opening = self.loaded.backbone, self.loaded.virtual_ids
+        if self.loaded.reader is not None:
+            packed = pack(sequences[1::2], self.device)
+            with self.computing():
+                return hidden_of(backbone, pack(sequences[::2], self.device), packed).float()
+        is_filled = self.amp is not None and self.device.type == "cpu" and not has_own_attention(backbone)
+        if opening:
+            mine: Sequence[Sequence[int]] = [(*opening, *ids) for ids in sequences]
+        else:
+            mine = filled(sequences) if is_filled else sequences
+        with self.computing():
+            return forward(backbone, pack(mine, self.device))[: sum(map(len, sequences))].float()
 
     @contextmanager
     def computing(self) -> Iterator[None]:

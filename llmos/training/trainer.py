@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from llmos.abi.recipe import Recipe, shares_of
 from llmos.training.candidate import Candidate
 from llmos.training.checkpoint import Checkpoints, EpochRecord, TrainState
 from llmos.training.examples import Example, batches, passes
+from llmos.training.frozen_states import states_for
 from llmos.training.gradient_workers import GradientWorkers
 from llmos.training.mixed_precision import FrozenCopies, MixedWeights
 from llmos.training.objectives.objective import Loss
@@ -65,6 +66,7 @@ class Trainer:
         self.epoch_steps = math.ceil(len(examples) / self.size)
         self.total = max(1, round(recipe.epochs * self.epoch_steps))
         self.best: dict[str, Tensor] = {}
+        self.states = states_for(candidate, examples)
         self.position = TrainState(threads=torch.get_num_threads(), recipe_digest=digest)
 
     def resume(self) -> bool:
@@ -83,16 +85,46 @@ class Trainer:
 
     def train(self) -> bool:
         """Train to the end and return True, or to a checkpoint when asked to stop and return False."""
-        with self.workers() as crew:
+        if not self._compute_states():
+            return False
+        with self._on_one_thread() if self._has_states else nullcontext(), self.workers() as crew:
             is_done = self._train(crew)
         if is_done and self.recipe.save_best and self.best:
             self._put(self.best)
         return is_done
 
+    @property
+    def _has_states(self) -> bool:
+        return self.states is not None and self.states.is_kept
+
+    @contextmanager
+    def _on_one_thread(self) -> Iterator[None]:
+        """A head's products are too small for threads, which would wait for each other most of the time."""
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
+
+    def _compute_states(self) -> bool:
+        """What a head alone needs of its base, once; False if the run was asked to stop meanwhile."""
+        if self.states is None or self.states.is_kept:
+            return True
+
+        def on_done(done: int, count: int) -> bool:
+            self.around.report(Progress("encode", done, count, "texts"))
+            return self.around.stop_asked()
+
+        self.candidate.train(False)
+        return self.states.compute(on_done)
+
     @contextmanager
     def workers(self) -> Iterator[GradientWorkers]:
         """What computes the gradients of a batch, to be entered; as many as the recipe and the machine allow."""
         size = shares_of(self.position.threads, self.size, self.candidate.device.type)
+        if self._has_states:
+            size = 1  # a head alone is too little work to share
         with (
             self.frozen.computing(),
             self.mixed.computing() as copies,
@@ -136,15 +168,17 @@ class Trainer:
         parts = list(passes(batch, self.lengths, self.token_budget))
         for i, part in enumerate(parts, start=1):
             examples = [self.examples[index] for index in part]
-            loss = (
-                self.loss(self.candidate.logits([ids for one in examples for ids in one.sequences]), examples)
-                / normalizer
-            )
+            loss = self.loss(self._logits(part, examples), examples) / normalizer
             loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it so
             total += float(loss.detach())
             if len(parts) > 1:
                 self.mixed.add_up(is_last=i == len(parts))
         return total
+
+    def _logits(self, part: Sequence[int], examples: Sequence[Example[Any]]) -> Tensor:
+        if self.states is not None and self.states.is_kept:
+            return self.states.logits(part)
+        return self.candidate.logits([ids for one in examples for ids in one.sequences])
 
     def step(self, crew: GradientWorkers, batch: Sequence[int]) -> None:
         """One step of the optimizer on one batch; BadSetting if the loss is no number."""
