@@ -227,7 +227,7 @@ def test_the_loss_of_a_batch_in_many_passes_is_that_in_one(tmp_path: Path, dtype
     from llmos.training.examples import passes
     from llmos.training.objectives import loss_of
 
-    recipe = Recipe("answer", "n", "tiny:1", Data(str(looking(tmp_path, 40))))
+    recipe = Recipe("answer", "n", "tiny:1", Data(str(looking(tmp_path, 40))), method="full")
     data = gather(recipe.data, "answer", {}, {})
     candidate = begin(tiny_training.base(tmp_path), recipe, 2, dtype, "cpu0")
     candidate.train(False)

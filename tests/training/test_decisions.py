@@ -31,7 +31,7 @@ def tagged(*tags: str, tokens: tuple[str, ...] = ("a",)) -> TagRow:
 
 
 def recipe(**changes: object) -> Recipe:
-    return Recipe(**{"task": "classify", "name": "n", "base": "b:1", "data": Data("/x"), **changes})  # type: ignore[arg-type]
+    return Recipe(**{"task": "classify", "name": "n", "base": "b:1", "data": Data("/x"), "method": "full", **changes})  # type: ignore[arg-type]
 
 
 ROWS = st.lists(st.tuples(st.integers(0, 60), st.sampled_from("abc")), max_size=80)

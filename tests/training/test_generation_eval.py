@@ -228,13 +228,13 @@ def test_the_loss_is_the_answers_alone_in_any_number_of_chunks_and_passes(
 ) -> None:
     import torch
 
-    from llmos.nn import next_token
+    from llmos.nn import chunked_loss
     from llmos.tasks import Settings
     from llmos.training.candidate import begin
     from llmos.training.examples import make_examples, passes
     from llmos.training.objectives import loss_of
 
-    recipe = Recipe("chat", "n", "tiny:1", Data(str(sorting(tmp_path, 40, "chat"))))
+    recipe = Recipe("chat", "n", "tiny:1", Data(str(sorting(tmp_path, 40, "chat"))), method="full")
     data = gather(recipe.data, "chat", {}, {})
     candidate = begin(tiny_training.base(tmp_path, "llama"), recipe, 0, "float32", "cpu0")
     candidate.train(False)
@@ -243,7 +243,7 @@ def test_the_loss_is_the_answers_alone_in_any_number_of_chunks_and_passes(
     normalizer = loss.normalizer(examples)
     found = []
     for budget, chunk_bytes in ((1, 1 << 26), (100_000, 1 << 26), (100_000, 1 << 14)):
-        monkeypatch.setattr(next_token, "CHUNK_BYTES", chunk_bytes)
+        monkeypatch.setattr(chunked_loss, "CHUNK_BYTES", chunk_bytes)
         total = 0.0
         for part in passes(range(len(examples)), [one.size for one in examples], budget):
             some = [examples[i] for i in part]

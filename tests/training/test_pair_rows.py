@@ -257,7 +257,7 @@ def test_a_batch_of_pairs_in_many_passes_is_the_batch_in_one(tmp_path: Path, tas
     from llmos.training.objectives import loss_of
 
     path = answering(tmp_path, 24) if task == "rerank" else comparing(tmp_path, 24)
-    recipe = Recipe(task, "n", "tiny:1", Data(str(path)))
+    recipe = Recipe(task, "n", "tiny:1", Data(str(path)), method="full")
     data = gather(recipe.data, task, {}, {})
     candidate = begin(tiny_training.base(tmp_path), recipe, len(data.splits.labels), dtype, "cpu0")
     candidate.train(False)

@@ -46,7 +46,7 @@ def test_loss_and_gradients_are_those_that_transformers_has_one_pair_at_a_time(
     from llmos.training.objectives import loss_of
 
     base = tiny_training.base(tmp_path, name)
-    recipe = Recipe("translate", "n", "tiny:1", Data(str(pairs(tmp_path, 24))))
+    recipe = Recipe("translate", "n", "tiny:1", Data(str(pairs(tmp_path, 24))), method="full")
     data = gather(recipe.data, "translate", {}, {})
     candidate = begin(base, recipe, 0, dtype, "cpu0")
     candidate.train(False)

@@ -34,7 +34,9 @@ def made_run(
     from llmos.training.trainer import Hooks, Trainer
 
     path = tiny_training.sorting(folder, rows=60)
-    recipe = Recipe("classify", "n", "tiny:1", Data(str(path)), **{"batch_size": 8, "epochs": 3.0, **changes})
+    recipe = Recipe(
+        "classify", "n", "tiny:1", Data(str(path)), **{"method": "full", "batch_size": 8, "epochs": 3.0, **changes}
+    )
     data = gather(recipe.data, "classify", {}, {})
     recipe = resolve(recipe, len(data.splits.train), 3)
     candidate = begin(tiny_training.base(folder), recipe, 3, dtype, "cpu0")
