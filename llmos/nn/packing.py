@@ -57,7 +57,7 @@ def pack(sequences: Sequence[Sequence[int]], device: torch.device | str = "cpu",
     return Packed(ids.unsqueeze(0), positions.unsqueeze(0), lengths)
 
 
-def filled(sequences: Sequence[Sequence[int]]) -> list[Sequence[int]]:
+def fill(sequences: Sequence[Sequence[int]]) -> list[Sequence[int]]:
     """These sequences and, where their row would have an uneven number of tokens, others that fill it up.
 
     oneDNN compiles a product of bfloat16 matrices anew for each shape, which takes several times as long as the product

@@ -32,7 +32,7 @@ from llmos.nn.generation.encoder_state import hidden_of
 from llmos.nn.load import Loaded, load, torch_device
 from llmos.nn.masked_token import MaskedHead
 from llmos.nn.next_token import NextHead
-from llmos.nn.packing import filled, forward, has_own_attention, pack
+from llmos.nn.packing import fill, forward, has_own_attention, pack
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
@@ -120,10 +120,10 @@ class Candidate:
         For an encoder-decoder, sequences alternate between encoder input and decoder input; rows are the decoder's.
         """
         mine = sequences if self.loaded.reader is None else sequences[1::2]
-        logits: Tensor = self.head(self.hidden(sequences), [len(ids) for ids in mine])
+        logits: Tensor = self.head(self.hidden_states(sequences), [len(ids) for ids in mine])
         return logits
 
-    def hidden(self, sequences: Sequence[Sequence[int]]) -> Tensor:
+    def hidden_states(self, sequences: Sequence[Sequence[int]]) -> Tensor:
         """The last hidden state of every token that `logits` reads, [T, hidden], in float32."""
         backbone, opening = self.loaded.backbone, self.loaded.virtual_ids
         if self.loaded.reader is not None:
@@ -134,7 +134,7 @@ class Candidate:
         if opening:
             mine: Sequence[Sequence[int]] = [(*opening, *ids) for ids in sequences]
         else:
-            mine = filled(sequences) if is_filled else sequences
+            mine = fill(sequences) if is_filled else sequences
         with self.computing():
             return forward(backbone, pack(mine, self.device))[: sum(map(len, sequences))].float()
 

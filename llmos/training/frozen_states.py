@@ -48,7 +48,7 @@ class FrozenStates:
         done = 0
         for row in cut_rows(sorted(range(len(lengths)), key=lengths.__getitem__), lengths, ROW_TOKENS):
             with torch.no_grad():
-                hidden = self._candidate.hidden([self._sequences[i] for i in row])
+                hidden = self._candidate.hidden_states([self._sequences[i] for i in row])
             if isinstance(self._head, SequenceHead):
                 hidden = pool(hidden, [lengths[i] for i in row], self._head.pooling)
             parts = hidden.float().cpu().split([self._lengths[i] for i in row])

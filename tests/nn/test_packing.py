@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from llmos.abi.error import BadInput
 from llmos.nn.attention import NAME, Layout
 from llmos.nn.generation.paged_attention import window
-from llmos.nn.packing import BLOCK, filled, forward, pack, pool
+from llmos.nn.packing import BLOCK, fill, forward, pack, pool
 from llmos.testing.errors import fails_with
 from llmos.testing.tiny import ARCHITECTURES, SHARED, plain
 
@@ -68,13 +68,13 @@ def test_the_order_within_a_row_changes_no_sequence(architecture, order):
 @given(lengths=st.lists(st.integers(1, 600), min_size=1, max_size=40))
 def test_a_filled_row_has_few_lengths_and_its_own_sequences_first(lengths):
     sequences = [[7] * length for length in lengths]
-    row = filled(sequences)
+    row = fill(sequences)
     total, before = sum(map(len, row)), sum(lengths)
     assert row[: len(sequences)] == sequences
     assert total % BLOCK == 0
     assert 0 <= total - before < max(BLOCK, before / 15)
     assert max(map(len, row)) == max(lengths), "a filler must not be longer than what the model was given"
-    assert len({sum(map(len, filled([[7] * n]))) for n in range(1, before + 1)}) <= 16 * before.bit_length()
+    assert len({sum(map(len, fill([[7] * n]))) for n in range(1, before + 1)}) <= 16 * before.bit_length()
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
