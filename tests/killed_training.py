@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 import traceback
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,6 @@ from safetensors.torch import load_file
 from llmos.abi.frame import FromChild, Job, Report
 from llmos.abi.process import Progress
 from llmos.abi.recipe import UNLABELLED
-from llmos.programs import train
 from llmos.programs.channel import Channel
 from llmos.testing.daemon import FakeDaemon
 
@@ -31,6 +31,7 @@ FEW: dict[str, dict[str, Any]] = {  # Any: settings of a recipe
 }
 # reports between two kills at most: runs of several fits are killed in several of them, and none ends before
 REPORTS = {"pairs": 15, "unlabelled": 14, "unlabelled pairs": 32}
+STEPPING = ("train", UNLABELLED, "fit head")  # the phases of which every step is said
 
 
 class EveryStep(Channel):
@@ -90,7 +91,7 @@ def complete(told: Job, reports: int | None) -> bool:
 
     def on_frame(frame: FromChild) -> None:
         nonlocal seen
-        seen += isinstance(frame, Report) and frame.progress.phase in ("train", UNLABELLED)
+        seen += isinstance(frame, Report) and frame.progress.phase in STEPPING
         if seen == reports:
             os.kill(pid, signal.SIGKILL)
 
@@ -105,7 +106,7 @@ def complete(told: Job, reports: int | None) -> bool:
 
 def be_trainer(sock: socket.socket, told: Job) -> None:
     try:
-        train.main(EveryStep(sock), told)
+        import_module(f"llmos.programs.{told.program}").main(EveryStep(sock), told)
     except BaseException:  # noqa: BLE001  # the top of a child: it must end here, whatever happened
         traceback.print_exc()
         os._exit(1)

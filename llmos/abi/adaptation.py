@@ -14,7 +14,6 @@ from llmos.abi.json_type import Json
 from llmos.abi.recipe import ON_BAD_ROW, Data, Recipe
 from llmos.abi.wire import from_plain
 
-MATRYOSHKA = "matryoshka"  # among a base's options: the lengths that its vectors may be cut to
 LEAST_WINDOW, MOST_WINDOW = 8, 1 << 20
 MOST_LENGTHS = 16
 MOST_EPOCHS = 20

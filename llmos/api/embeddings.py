@@ -15,12 +15,15 @@ from llmos.api.endpoint import Bodies, Endpoint, Reply, reply
 from llmos.api.openai_unsupported import parse_supported
 from llmos.api.tasks import floats
 from llmos.api.texts import are_token_ids, texts_of
-from llmos.tasks.embed import CUTS
+from llmos.tasks.embed import CUTS, DIMENSIONS
 from llmos.tasks.inputs import PARSE_SPECIAL
 
 
 class EmbeddingRequest(CallFields, kw_only=True, forbid_unknown_fields=True):
-    """Texts to embed. `dimensions` must be the model's own; `truncate` and `truncate_prompt_tokens` cut long texts."""
+    """Texts to embed. `dimensions` is a length that the model's vectors may have.
+
+    `truncate` and `truncate_prompt_tokens` cut long texts.
+    """
 
     input: str | list[Json]
     encoding_format: str | None = None
@@ -75,7 +78,8 @@ class Embeddings:
                 f"encoding_format is {body.encoding_format!r}; it must be float or base64", key="encoding_format"
             )
         field = Field("input", isinstance(body.input, list), is_openai=True)
-        params = without_unset({PARSE_SPECIAL: body.parse_special, **{key: getattr(body, key) for key in CUTS}})
+        own = {key: getattr(body, key) for key in (DIMENSIONS, *CUTS)}
+        params = without_unset({PARSE_SPECIAL: body.parse_special, **own})
         wanted = self._caller.call_for(body, "embed", _texts(body.input), params, field)
         chunk = await self._caller.whole(wanted, request)
         _check_dimensions(body.dimensions, chunk.outputs[0]["dim"], wanted.model)

@@ -47,7 +47,9 @@ class MaskedHead(nn.Module):
         self.vocabulary, size = table.weight.shape
         self._table = (table,)  # in a tuple, so that the module does not register it
         self.dense = nn.Linear(loaded.hidden_size, size)
-        self.norm = nn.LayerNorm(size, NORM_EPS)
+        config = loaded.config
+        eps = getattr(config, "layer_norm_eps", None) or getattr(config, "norm_eps", None) or NORM_EPS
+        self.norm = nn.LayerNorm(size, eps)
         self.bias = nn.Parameter(torch.zeros(self.vocabulary))
 
     def forward(self, hidden: Tensor, lengths: Sequence[int]) -> Tensor:

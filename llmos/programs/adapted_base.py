@@ -10,9 +10,10 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from llmos.abi.adaptation import MATRYOSHKA, Adaptation
+from llmos.abi.adaptation import Adaptation
 from llmos.abi.frame import Job, ModelPath
 from llmos.abi.json_type import Json
+from llmos.abi.matryoshka import MATRYOSHKA
 from llmos.abi.model import Offer, OfferKind, Verdict
 from llmos.abi.process import Progress
 from llmos.abi.recipe import Recipe
