@@ -56,7 +56,7 @@ def choose_method(facts: MethodFacts) -> ChosenMethod:
     if facts.is_static:
         return ChosenMethod(WHOLE, "the base is a table of token vectors, without layers for an adapter")
     if facts.needs_frozen_base:
-        return ChosenMethod(ADAPTER, "the objective compares with the frozen base")
+        return ChosenMethod(ADAPTER, "what was asked needs a base that stays as it is")
     own = f"a whole model takes {facts.base_bytes / 1e6:,.0f} MB of its own"
     if spec_of(facts.task).is_generative:
         return ChosenMethod(ADAPTER, f"it learned as much as all weights from few rows, and {own}")

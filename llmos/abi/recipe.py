@@ -22,7 +22,7 @@ from llmos.abi.distillation import (
 from llmos.abi.error import BadSetting
 from llmos.abi.json_type import Json
 from llmos.abi.method import MethodSpec, method_names, method_of, method_specs
-from llmos.abi.objective import objective_in, takes_preferences
+from llmos.abi.objective import needs_reference, objective_in, takes_preferences
 from llmos.abi.task import (
     BATCH_SIZE,
     Family,
@@ -49,6 +49,7 @@ SELF_TRAINED = (Family.LABELS, Family.TAGS)  # families of tasks that learn from
 MOST_ROUNDS = 5
 CLASS_WEIGHTS = ("none", "balanced")
 DTYPES = ("float32", "bfloat16")
+BASE_DTYPES = ("float32", "bfloat16", "int8")
 SERVE_DTYPES = ("float", "int8")
 POOLINGS = ("mean", "cls", "last", "max")
 
@@ -135,6 +136,7 @@ class Recipe:
         default=True, metadata=LATER
     )  # what fewer rows give, and training rows near to errors: seconds, by the base's frozen vectors
     self_training_rounds: int = field(default=1, metadata=LATER)  # with rows without labels and no teacher
+    base_dtype: str | None = field(default=None, metadata=LATER)  # of a frozen base's linear layers, in training
     method_why: str = field(default="", metadata=LATER)  # why auto chose the method; empty: it was named
     contrastive: bool | None = field(default=None, metadata=LATER)  # texts by pairs, then a head; None: with few rows
     learn_validation: bool | None = field(default=None, metadata=LATER)  # None: where few rows would be left for it
@@ -159,6 +161,11 @@ def identity_of(recipe: Recipe) -> bytes:
             if one.metadata.get("later") and part[one.name] == default:
                 del part[one.name]
     return to_json(plain)
+
+
+def needs_frozen_base(recipe: Recipe) -> bool:
+    """Whether what the recipe asks for can only be had with a method that keeps the base as it is."""
+    return recipe.base_dtype is not None or needs_reference(recipe.options)
 
 
 def settings_of_method(recipe: Recipe) -> dict[str, Json]:
@@ -241,6 +248,7 @@ def check(recipe: Recipe) -> None:
         ("dtype", recipe.dtype or DTYPES[0], DTYPES),
         ("serve_dtype", recipe.serve_dtype or SERVE_DTYPES[0], SERVE_DTYPES),
         ("pooling", recipe.options.get("pooling", POOLINGS[0]), POOLINGS),
+        ("base_dtype", recipe.base_dtype or BASE_DTYPES[0], BASE_DTYPES),
         ("data.on_bad_row", recipe.data.on_bad_row, ON_BAD_ROW),
     ):
         if value not in allowed:
@@ -348,10 +356,14 @@ def _check_contrastive(recipe: Recipe) -> None:
 
 def _check_method(recipe: Recipe) -> None:
     """Check the method's settings, and that the task has something for it to train."""
+    if recipe.base_dtype and needs_reference(recipe.options):
+        raise _bad("base_dtype", recipe.base_dtype, "left out: the objective compares with the base as it is")
     if recipe.method == AUTO:
         _check_open_method(recipe)
         return
     spec: MethodSpec = method_of(recipe.method)
+    if recipe.base_dtype and not spec.keeps_base:
+        raise _bad("base_dtype", recipe.base_dtype, f"left out: {spec.name} trains the base's own weights")
     settings_of_method(recipe)
     if not spec.field and recipe.lora != Lora():
         changed = next(one.name for one in fields(Lora) if getattr(recipe.lora, one.name) != one.default)

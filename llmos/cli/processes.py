@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
 
+from llmos.abi.method import has_own_weights, is_on_base
 from llmos.abi.process import SERVING
 from llmos.cli.client import box
 from llmos.cli.terminal import age, say, say_json, say_table, size, span
@@ -17,11 +18,12 @@ from llmos.cli.terminal import age, say, say_json, say_table, size, span
 if TYPE_CHECKING:
     from rich.console import Group
 
-    from llmos.abi.api_types import Status
+    from llmos.abi.api_types import Model
     from llmos.abi.process import Process
     from llmos.sdk.client import Client
 
 TOP_EVERY_S = 1.0
+SERVE = "serve"
 HEAD = ("PID", "PROGRAM", "STATE", "PRIORITY", "METHOD", "PROGRESS", "CPU", "MEMORY", "AGE", "TITLE")
 
 Pid = Annotated[int, typer.Argument(metavar="PID", help="The process's pid, as `llmos ps` shows it.")]
@@ -35,23 +37,30 @@ def ps(
     """List processes."""
     with box() as client:
         shown = [p for p in client.processes() if everything or p.state != "exited"]
-    if as_json:
-        from llmos.abi.api_types import process_json
+        if as_json:
+            from llmos.abi.api_types import process_json
 
-        say_json([process_json(process) for process in shown])
-        return
-    say_table(HEAD, rows(shown))
+            say_json([process_json(process) for process in shown])
+            return
+        say_table(HEAD, rows(shown, _attached_models(client, shown)))
 
 
-def rows(processes: Iterable[Process]) -> list[tuple[object, ...]]:
-    """One row of the table per process."""
+def _attached_models(client: Client, processes: Iterable[Process]) -> list[Model]:
+    """The models that processes here have attached; asked only if one of them serves."""
+    if not any(p.spec.program == SERVE and not p.is_ended for p in processes):
+        return []
+    return [model for model in client.models() if model.attached]
+
+
+def rows(processes: Iterable[Process], served: Sequence[Model] = ()) -> list[tuple[object, ...]]:
+    """One row of the table per process; `served` are the models that are attached to any."""
     return [
         (
             p.pid,
             p.spec.program,
             _state(p),
             p.spec.priority,
-            _method(p),
+            _how_served(p, served) if p.spec.program == SERVE else _method(p),
             _progress(p),
             span(p.usage.cpu_s),
             size(p.usage.rss_bytes) if p.usage.rss_bytes else "",
@@ -66,6 +75,16 @@ def _method(process: Process) -> str:
     """What a trainer trains by: `auto` until it has chosen, then the method, with `auto` beside it."""
     method = process.spec.args.get("method") or ""
     return f"{method} (auto)" if process.spec.args.get("method_why") else str(method)
+
+
+def _how_served(process: Process, served: Iterable[Model]) -> str:
+    """How many models a serve process has in one batch on its base, and how many with weights of their own."""
+    if process.is_ended:
+        return ""
+    mine = [model for model in served if process.spec.args.get("base") in (model.base, model.ref)]
+    alone = sum(has_own_weights(model.method) for model in mine)
+    mixed = sum(is_on_base(model.method) for model in mine)
+    return ", ".join([f"{mixed} mixed"] * (mixed > 0) + [f"{alone} alone"] * (alone > 0))
 
 
 def _state(process: Process) -> str:
@@ -99,22 +118,24 @@ def top() -> None:
     """Watch devices and processes; Ctrl-C leaves."""
     with box() as client:
         if not sys.stdout.isatty():
-            say_table(HEAD, rows(p for p in client.processes() if not p.is_ended))
+            shown = [p for p in client.processes() if not p.is_ended]
+            say_table(HEAD, rows(shown, _attached_models(client, shown)))
             return
         from rich.live import Live
 
-        with Live(_view(client.status(), client.processes()), screen=True, auto_refresh=False) as live:
+        with Live(_view(client), screen=True, auto_refresh=False) as live:
             while True:
-                live.update(_view(client.status(), client.processes()), refresh=True)
+                live.update(_view(client), refresh=True)
                 time.sleep(TOP_EVERY_S)
 
 
-def _view(status: Status, processes: list[Process]) -> Group:
+def _view(client: Client) -> Group:
     from rich.console import Group
     from rich.table import Table
 
-    table = Table(*HEAD, box=None, expand=True)
-    for row in rows(p for p in processes if not p.is_ended):
+    table, status = Table(*HEAD, box=None, expand=True), client.status()
+    shown = [p for p in client.processes() if not p.is_ended]
+    for row in rows(shown, _attached_models(client, shown)):
         table.add_row(*map(str, row))
     free = ", ".join(f"{name} {size(number)} free" for name, number in status.free_bytes.items())
     return Group(f"llmos {status.version}  calls in flight {status.in_flight}  {free}\n", table)

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 OWN = (
     "teacher",
     "method",
+    "base_dtype",
     "serve_dtype",
     "max_drop",
     "schedule",
@@ -89,6 +90,9 @@ def train(
     query: Query = None,
     class_names: ClassNames = None,
     on_bad_row: OnBadRow = None,
+    base_dtype: Annotated[
+        str | None, typer.Option(help="int8 or bfloat16: keep a frozen base smaller while an adapter is trained.")
+    ] = None,
     min_metric: MinMetric = None,
     serve_dtype: Annotated[str | None, typer.Option(help="int8: also make a version that is served in int8.")] = None,
     max_drop: MaxDrop = None,

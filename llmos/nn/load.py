@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from llmos.nn.cpu import half_embeddings, int8_linear
 from llmos.nn.cpu.cpu_kernels import kernels
 from llmos.nn.cpu.few_row_matmul import turn
 from llmos.nn.cpu.fused import fuse
+from llmos.nn.frozen_linear import freeze_linears
 from llmos.nn.generation import encoder_state, generation_constraints
 from llmos.nn.generation.generation_constraints import GenerationConstraints
 from llmos.nn.packing import position_offset
@@ -76,28 +77,42 @@ class Loaded:
         return self.tokenizer.reader
 
 
-def load(located: ModelPath, *, dtype: str, device: str, trainable: bool = False) -> Loaded:
+def load(
+    located: ModelPath, *, dtype: str, device: str, trainable: bool = False, linear_dtype: str | None = None
+) -> Loaded:
     """Load the model from its resident form, or else from its folder.
 
-    Only a trainable model gets a private copy of weights.
+    Only a trainable model gets a private copy of weights. `linear_dtype`: what the linear layers of a frozen base are
+    kept in while something is trained on it (frozen_linear).
     """
     folder = Path(located.resident or located.folder)
     with calling_folder(folder, located.manifest.ref):
-        return load_folder(folder, dtype=dtype, device=device, trainable=trainable)
+        return load_folder(folder, dtype=dtype, device=device, trainable=trainable, linear_dtype=linear_dtype)
 
 
-def load_folder(folder: Path, *, dtype: str = "float32", device: str = "cpu", trainable: bool = False) -> Loaded:
+def load_folder(
+    folder: Path,
+    *,
+    dtype: str = "float32",
+    device: str = "cpu",
+    trainable: bool = False,
+    linear_dtype: str | None = None,
+) -> Loaded:
     """Load as in `load`, from a plain folder."""
-    model = _read(folder, dtype, torch_device(device), trainable=trainable)
+    if linear_dtype is None:
+        model = _read(folder, dtype, torch_device(device), trainable=trainable)
+    else:
+        model = _read_frozen(folder, torch_dtype(dtype), torch_device(device), linear_dtype)
     if trainable:
         for parameter in model.parameters():
             # a private copy: memory-mapped pages are shared with other processes
             parameter.data = parameter.data.clone()
     model.requires_grad_(trainable).train(trainable)
     generates = model.can_generate()
-    if generates and not trainable:
+    is_served = not trainable and linear_dtype is None
+    if generates and is_served:
         turn(model)
-    if not trainable:
+    if is_served:
         fuse(model)
     if model.config.is_encoder_decoder:
         encoder_state.watch(model)
@@ -167,6 +182,30 @@ def _read(folder: Path, dtype: str, device: torch.device, *, trainable: bool) ->
     return read_int8(folder, torch_dtype(rest_of(dtype)))
 
 
+def _read_frozen(folder: Path, dtype: torch.dtype, device: torch.device, linear_dtype: str) -> PreTrainedModel:
+    """The model with frozen linear layers in this dtype, whose weights are not brought to another one first."""
+    model = read_model(folder, dtype, as_read=linear_weights).requires_grad_(False)
+    found = 0
+    if device.type == "cpu" and not model.config.is_encoder_decoder:
+        found = freeze_linears(model.base_model if model.can_generate() else model, linear_dtype)
+    if not found:
+        raise BadInput(
+            f"{name_of(folder)} cannot be kept in {linear_dtype} under what is trained: that is for linear layers of "
+            "encoders and decoders, on CPUs. Leave base_dtype out",
+            key="base_dtype",
+            value=linear_dtype,
+            device=str(device),
+        )
+    return model
+
+
+def linear_weights(model: PreTrainedModel) -> frozenset[str]:
+    """The names of the weights of its backbone's linear layers."""
+    backbone = model.base_model if model.can_generate() else model
+    inside = {id(one) for one in backbone.modules() if type(one) is nn.Linear}
+    return frozenset(f"{name}.weight" for name, one in model.named_modules() if id(one) in inside)
+
+
 def read_int8(folder: Path, rest: torch.dtype = torch.float32) -> PreTrainedModel:
     """The model with int8 linear layers, read from an int8 form or quantized now; then all else is rounded to `rest`.
 
@@ -217,15 +256,24 @@ def check_int8(config: Any) -> None:  # Any: as Loaded.config
         )
 
 
-def read_model(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
-    """The model of the folder's config, on the folder's memory-mapped weights."""
+def read_model(
+    folder: Path,
+    dtype: torch.dtype,
+    as_read: Callable[[PreTrainedModel], frozenset[str]] = lambda model: frozenset(),
+) -> PreTrainedModel:
+    """The model of the folder's config, on the folder's memory-mapped weights; those `as_read` keep their dtype."""
     weights = read_weights(folder)
     if int8_linear.is_form(weights):
         raise BadInput(f"{name_of(folder)} holds weights in int8. Load it in int8", dtype="int8")
     model = _empty(folder, dtype)
     if (found := _rename_weights(weights, model)) is None:
         return _convert_weights(folder, dtype)
-    model.load_state_dict({name: x.to(dtype) if x.is_floating_point() else x for name, x in found.items()}, False, True)
+    kept = as_read(model)
+    model.load_state_dict(
+        {name: x.to(dtype) if x.is_floating_point() and name not in kept else x for name, x in found.items()},
+        False,
+        True,
+    )
     model.tie_weights()
     return model
 

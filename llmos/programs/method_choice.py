@@ -11,8 +11,7 @@ from dataclasses import replace
 from llmos.abi.auto_method import AUTO, MethodFacts, choose_method
 from llmos.abi.frame import ModelPath
 from llmos.abi.model import Part
-from llmos.abi.objective import needs_reference
-from llmos.abi.recipe import Recipe
+from llmos.abi.recipe import Recipe, needs_frozen_base
 from llmos.abi.shrinking import is_table
 from llmos.programs.channel import Channel
 from llmos.programs.children import Children
@@ -36,7 +35,7 @@ def chosen_method(recipe: Recipe, rows: int, base: ModelPath) -> Recipe:
         rows,
         sum(file.size_bytes for file in base.manifest.files if file.part is Part.WEIGHTS),
         is_static=is_table(base.manifest.architecture),
-        needs_frozen_base=needs_reference(recipe.options),
+        needs_frozen_base=needs_frozen_base(recipe),
     )
     choice = choose_method(facts)
     return replace(recipe, method=choice.method, method_why=choice.sentence)

@@ -22,6 +22,7 @@ from llmos.data.dataset import LoadedData, gather, keep
 from llmos.data.datasets.dataset_reader import row_options
 from llmos.data.families import rows_of
 from llmos.evaluation.evaluator import Evaluator
+from llmos.nn.frozen_linear import exactly
 from llmos.nn.text.unknown_text import unknown_note
 from llmos.programs.augment_training import AugmentedTraining, augment_training, fitting
 from llmos.programs.channel import Channel, Stopped
@@ -267,6 +268,7 @@ class Training:
     def finish(self, evaluator: Evaluator, run: Trainer, dataset: str) -> None:
         """Judge the trained candidate, and offer it."""
         parts = self.recipe, self.data, self.base, self.augmented, self.lessons, self.remarks
-        last = Finish(self.channel, self.assignment, *parts, self._report).offer(evaluator, run, dataset)
+        with exactly(evaluator.candidate.loaded.backbone):  # as it is served, if it was rounded for training
+            last = Finish(self.channel, self.assignment, *parts, self._report).offer(evaluator, run, dataset)
         track_figures(self.tracker, "test", last.figures, run.position.step)
         self._report(last)

@@ -200,7 +200,13 @@ def begin(base: ModelPath, recipe: Recipe, labels: int, dtype: str, device: str)
     """A candidate to train: the base's weights (a private copy, or memory-mapped under an adapter) and a fresh head."""
     spec = method_of(recipe.method)
     is_full = not spec.keeps_base
-    loaded = load(_published_base(base) if is_full else base, dtype="float32", device=device, trainable=is_full)
+    loaded = load(
+        _published_base(base) if is_full else base,
+        dtype="float32",
+        device=device,
+        trainable=is_full,
+        linear_dtype=recipe.base_dtype,
+    )
     tuned = None
     if spec.reads_as:
         tuned = tuner_of(spec).add(loaded, spec, settings_of_method(recipe), recipe.seed)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from llmos.abi.auto_method import AUTO, MethodFacts, choosable, choose_method
 from llmos.abi.error import BadSetting
 from llmos.abi.method import method_names, method_of
-from llmos.abi.recipe import Data, Lora, Recipe, check
+from llmos.abi.recipe import Data, Lora, Recipe, check, needs_frozen_base
 from llmos.abi.task import trainable_tasks
 from llmos.testing.errors import fails_with
 
@@ -46,6 +48,18 @@ def test_a_recipe_without_a_method_is_left_to_the_rule() -> None:
     recipe = Recipe("classify", "n", "b", Data("/rows.csv"))
     assert recipe.method == AUTO
     check(recipe)
+
+
+def test_a_base_in_fewer_bits_is_for_methods_that_leave_it_as_it_is() -> None:
+    open_ = Recipe("classify", "n", "b", Data("/rows.csv"), base_dtype="int8")
+    check(open_)
+    assert needs_frozen_base(open_)
+    check(replace(open_, method="lora"))
+    for wrong in ({"method": "full"}, {"base_dtype": "int2"}):
+        with fails_with(BadSetting, key="base_dtype"):
+            check(replace(open_, **wrong))
+    with fails_with(BadSetting, key="base_dtype"):
+        check(replace(open_, task="chat", options={"objective": "dpo"}))
 
 
 def test_settings_of_a_method_need_its_name() -> None:

@@ -12,7 +12,7 @@ from threading import Thread
 
 import pytest
 
-from llmos.abi.api_types import Damage, process_json, process_of
+from llmos.abi.api_types import Damage, model_of, process_json, process_of
 from llmos.abi.call import MAX_INPUTS
 from llmos.abi.cpu import AUTO, NAMES, NONE, PATHS, check, compiler, features
 from llmos.abi.error import BadSetting, Fault, TooLong
@@ -332,6 +332,14 @@ def test_a_trainer_shows_its_method_and_that_the_rule_chose_it():
     chosen = Process(3, Spec("train", {"method": "lora", "method_why": "auto: lora, because ..."}))
     shown = [row[HEAD.index("METHOD")] for row in rows([named, open_, chosen, Process(4, Spec("pull"))])]
     assert shown == ["full", "auto", "lora (auto)", ""]
+
+
+def test_a_serve_process_shows_how_many_models_are_mixed_and_how_many_alone(kernel):
+    views = {one.manifest.ref: model_of(one) for one in kernel.models.all()}
+    served = [views["support:1"], views["support:2"], views["ner:1"], views["smollm2:1"]]
+    serve = [Process(1, Spec("serve", {"base": base}), State.READY) for base in ("minilm:1", "smollm2:1")]
+    shown = [row[HEAD.index("METHOD")] for row in rows([*serve, replace(serve[0], state=State.EXITED)], served)]
+    assert shown == ["1 mixed, 2 alone", "", ""]
 
 
 def test_a_process_that_does_not_respond_is_shown_to_be_so_and_since_when():

@@ -20,6 +20,7 @@ from llmos.kernel.processes.footprint import shape_of
 from llmos.nn.adapters.adapter import Segment, applying_segments
 from llmos.nn.adapters.adapter_file import load_adapter
 from llmos.nn.adapters.virtual import ids_of
+from llmos.nn.frozen_linear import exactly
 from llmos.nn.load import load_folder
 from llmos.nn.packing import forward, pack
 from llmos.tasks import Settings
@@ -57,7 +58,9 @@ class Made:
     model: Any  # Any: a ModelPath
 
 
-def run_of(folder: Path, method: str, base: str, *, stops_at: int | None = None) -> Trainer:
+def run_of(
+    folder: Path, method: str, base: str, *, stops_at: int | None = None, base_dtype: str | None = None
+) -> Trainer:
     """A run of 24 steps on rows that can be learned."""
     folder.mkdir(exist_ok=True)
     task = BASES[base]
@@ -74,6 +77,7 @@ def run_of(folder: Path, method: str, base: str, *, stops_at: int | None = None)
         batch_size=8,
         learning_rate=None if method_of(method).keeps_base else 1e-3,
         save_best=False,
+        base_dtype=base_dtype,
     )
     data = gather(recipe.data, task, {}, {})
     recipe = resolve(recipe, len(data.splits.train), 3)
@@ -124,6 +128,28 @@ def test_what_is_read_answers_as_what_was_trained(made, method, base):
         got = stored.logits(TEXTS)
     torch.testing.assert_close(got, wanted, atol=2e-4, rtol=2e-4)
     assert all((one.folder / name).is_file() for name, _ in one.files)
+
+
+@pytest.mark.parametrize(("method", "base"), [(method, base) for method, base in RUNS if method in ON_BASE])
+def test_a_method_learns_on_a_base_in_int8_and_is_measured_as_served(tmp_path, method, base):
+    run = run_of(tmp_path, method, base, base_dtype="int8")
+    assert run.train()
+    assert run.position.marks[-1].loss < run.position.marks[0].loss
+    run.candidate.train(False)
+    located = tiny_training.base(tmp_path, base)
+    run.candidate.save(tmp_path / "model", located)
+    manifest = Manifest("m", 1, Kind.MODEL, BASES[base], (), base="tiny:1", method=method, labels=("a", "b", "c"))
+    stored = load_stored(
+        replace(located, manifest=manifest, folder=str(tmp_path / "model"), resident=None, base=located),
+        "float32",
+        "cpu0",
+    )
+    with torch.inference_mode():
+        served, rounded = stored.logits(TEXTS), run.candidate.logits(TEXTS)
+        with exactly(run.candidate.loaded.backbone):
+            exact = run.candidate.logits(TEXTS)
+    torch.testing.assert_close(exact, served, atol=2e-4, rtol=2e-4)
+    assert not torch.equal(rounded, exact)
 
 
 @pytest.mark.parametrize(("method", "base"), RUNS)

@@ -15,13 +15,20 @@ from llmos.abi.device import LeaseKind
 from llmos.abi.json_type import Json
 from llmos.abi.method import MethodSpec, Widths, method_of
 from llmos.abi.model import Manifest, Part
-from llmos.abi.objective import needs_reference
-from llmos.abi.recipe import Recipe, batch_size_of, settings_of_method, shares_of, token_budget_of
+from llmos.abi.recipe import (
+    Recipe,
+    batch_size_of,
+    needs_frozen_base,
+    settings_of_method,
+    shares_of,
+    token_budget_of,
+)
 from llmos.abi.shrinking import is_table
 from llmos.abi.task import find_spec, is_generative
 from llmos.kernel.processes.ledger import MIB
 
 FLOAT_BYTES = 4  # training keeps weights in float32, whatever the base is served in
+BASE_BYTES = {"float32": 4, "bfloat16": 2, "int8": 1}  # of a weight of a frozen base under training
 CHILD_BYTES = 160 * MIB  # private memory of a forked child before it loads anything
 LIGHT_CHILD_BYTES = 192 * MIB  # of one that starts without torch, and reads and writes rows in batches
 WORKSPACE_BYTES = 256 * MIB  # activations and scratch buffers of a serving forward pass
@@ -145,13 +152,21 @@ def training_footprint(
         weights = max(2 * weights_bytes(base), facts.resident_bytes)
     limit = base.options.get("max_tokens")
     needs = _of_training(recipe, device, weights, limit if isinstance(limit, int) else 0, facts)
-    return needs | {LeaseKind.WEIGHTS: needs[LeaseKind.WEIGHTS] + facts.beside_bytes}
+    if recipe.base_dtype is not None and facts.shape is not None:
+        weights = _frozen_bytes(weights, facts.shape, recipe.base_dtype)
+    return needs | {LeaseKind.WEIGHTS: weights + facts.beside_bytes}
+
+
+def _frozen_bytes(weights: int, shape: ModelShape, dtype: str) -> int:
+    """The bytes of a base that has `weights` bytes in float32 when its linear layers are kept in this dtype."""
+    table = FLOAT_BYTES * shape.table
+    return table + (weights - table) * BASE_BYTES[dtype] // FLOAT_BYTES if weights > table else weights
 
 
 def methods_open_to(recipe: Recipe, base: Manifest) -> tuple[str, ...]:
     """The methods that the rule may choose for a recipe that names none."""
-    is_static, needs_frozen_base = is_table(base.architecture), needs_reference(recipe.options)
-    return choosable(recipe.task, is_static=is_static, needs_frozen_base=needs_frozen_base)
+    is_static = is_table(base.architecture)
+    return choosable(recipe.task, is_static=is_static, needs_frozen_base=needs_frozen_base(recipe))
 
 
 def _loaded_bytes(model: Manifest, facts: FootprintFacts) -> int:
