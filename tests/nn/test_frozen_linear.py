@@ -50,7 +50,7 @@ def test_products_and_gradients_are_those_of_the_weight_that_it_holds(dtype):
 
 
 @pytest.mark.parametrize("dtype", ["int8", "bfloat16"])
-def test_under_autocast_it_computes_in_that_dtype_and_gradients_come_back_in_the_inputs(dtype):
+def test_under_autocast_it_computes_in_that_dtype_with_gradients_in_that_of_inputs(dtype):
     _, frozen = pair(dtype)
     x = torch.randn(7, 48, requires_grad=True)
     with torch.autocast("cpu", torch.bfloat16):
