@@ -51,7 +51,7 @@ class FrozenStates:
                 hidden = self._candidate.hidden_states([self._sequences[i] for i in row])
             if isinstance(self._head, SequenceHead):
                 hidden = pool(hidden, [lengths[i] for i in row], self._head.pooling)
-            parts = hidden.float().cpu().split([self._lengths[i] for i in row])
+            parts = torch.split(hidden.float().cpu(), [self._lengths[i] for i in row])
             for i, part in zip(row, parts, strict=True):
                 states[self._starts[i] : self._starts[i + 1]] = part
             done += len(row)
