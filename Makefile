@@ -15,6 +15,8 @@ WORKERS   ?= -n 2 --dist loadfile --no-loadscope-reorder
 VENV      := .venv
 BIN       := $(VENV)/bin
 PIP       := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile $(PIP_FLAGS)
+# seqeval is published as source alone, and its setup takes the newest setuptools_scm without what that needs from 10 on.
+OLD_BUILDS := PIP_CONSTRAINT=$(CURDIR)/tools/build-constraints.txt PIP_BUILD_CONSTRAINT=$(CURDIR)/tools/build-constraints.txt
 INFINITY  := .venv-infinity
 CLIENTS   := .venv-clients
 FUZZ      := .venv-fuzz
@@ -132,10 +134,10 @@ $(VENV)/.runtime: pyproject.toml | $(BIN)/python
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/.runtime
 	@echo "· installing the tools for tests and checks"
-	@$(PIP) --editable '.[dev]' || $(call HINT,the development tools could not be installed; pip said why above)
+	@$(OLD_BUILDS) $(PIP) --editable '.[dev]' || $(call HINT,the development tools could not be installed; pip said why above)
 	@touch $@ $(VENV)/.runtime
 
 $(VENV)/.peers: bench/requirements.txt | $(VENV)/.runtime
 	@echo "· installing the peers that llmos is measured beside"
-	@$(PIP) -r bench/requirements.txt || $(call HINT,the peers in bench/requirements.txt could not be installed; pip said why above)
+	@$(OLD_BUILDS) $(PIP) -r bench/requirements.txt || $(call HINT,the peers in bench/requirements.txt could not be installed; pip said why above)
 	@touch $@
