@@ -114,7 +114,7 @@ class NextHead(nn.Module):
                 theirs = encoder_state.next_logits(causal, packed, [kv], [read]).float()
             else:
                 theirs = next_logits(causal, packed, [kv]).float()
-            ours = self.logits(self._layer[0](hidden))
+            ours = self.logits(self.layer(hidden))
         causal.train(is_training)
         if not torch.allclose(ours, theirs, atol=0.05, rtol=0.05):
             raise BadInput(
@@ -124,11 +124,17 @@ class NextHead(nn.Module):
             )
 
     def _costs(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        return cross_entropy(self.logits(self._layer[0](hidden)), targets, reduction="none")
+        return cross_entropy(self.logits(self.layer(hidden)), targets, reduction="none")
+
+    @property
+    def layer(self) -> nn.Module:
+        """The output layer, over the vocabulary."""
+        layer: nn.Module = self._layer[0]
+        return layer
 
     def _weights(self) -> tuple[Tensor, Tensor | None]:
-        (layer,) = self._layer
-        return layer.weight, getattr(layer, "bias", None)
+        weight: Tensor = self.layer.weight  # type: ignore[assignment]  # a linear layer's, or one that computes as one
+        return weight, getattr(self.layer, "bias", None)
 
     def chunks(self, hidden: Tensor, targets: Tensor) -> list[tuple[Tensor, Tensor]]:
         return split_chunks(hidden, targets, self.vocabulary)

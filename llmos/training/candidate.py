@@ -94,6 +94,11 @@ class Candidate:
         return self.loaded.backbone, self.head
 
     @property
+    def output(self) -> nn.Module | None:
+        """The layer over the vocabulary of a model that writes. Some backbones hold it too."""
+        return self.head.layer if isinstance(self.head, NextHead) else None
+
+    @property
     def next_head(self) -> NextHead:
         """The language modelling head; only models that write have one."""
         assert isinstance(self.head, NextHead), "this model does not write"

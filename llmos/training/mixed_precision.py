@@ -20,8 +20,13 @@ from llmos.nn.cpu.training_kernels import AdamWStep
 class MixedWeights:
     """The trained weights and biases of a backbone's linear layers, and their copies while a training computes."""
 
-    def __init__(self, backbone: nn.Module, weights: Mapping[str, nn.Parameter]) -> None:
-        """Of these weights, takes those that stand in one linear layer and nowhere else."""
+    def __init__(
+        self, backbone: nn.Module, weights: Mapping[str, nn.Parameter], output: nn.Module | None = None
+    ) -> None:
+        """Of these weights, takes those that stand in one linear layer and nowhere else.
+
+        Not those of `output`: the loss computes with them itself, in float32.
+        """
         names = {id(parameter): name for name, parameter in weights.items()}
         uses = Counter(id(p) for _, p in backbone.named_parameters(remove_duplicate=False))
         self.masters: dict[str, nn.Parameter] = {}
@@ -29,7 +34,9 @@ class MixedWeights:
         self._places: dict[str, tuple[nn.Module, str]] = {}
         self._sums: dict[str, Tensor] = {}
         for module in backbone.modules():
-            if type(module) is nn.Linear:  # a subclass may compute something else with its weight
+            if (
+                type(module) is nn.Linear and module is not output
+            ):  # a subclass may compute something else with its weight
                 for kind, parameter in module.named_parameters(recurse=False):
                     if id(parameter) in names and uses[id(parameter)] == 1:
                         name = names[id(parameter)]
@@ -65,11 +72,11 @@ class FrozenCopies:
     """A frozen base's linear layers compute copies in bfloat16, made once: the same bits as autocast makes in each
     pass."""
 
-    def __init__(self, backbone: nn.Module, *, is_used: bool) -> None:
+    def __init__(self, backbone: nn.Module, output: nn.Module | None = None, *, is_used: bool) -> None:
         self._places = [
             (module, kind, parameter)
             for module in (backbone.modules() if is_used else ())
-            if type(module) is nn.Linear
+            if type(module) is nn.Linear and module is not output
             for kind, parameter in module.named_parameters(recurse=False)
             if parameter.dtype == torch.float32 and not parameter.requires_grad
         ]

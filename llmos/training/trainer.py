@@ -58,8 +58,9 @@ class Trainer:
         self.checkpoints, self.around = checkpoints, around
         self.weights = candidate.weights()
         self.tables = candidate.sparse_tables()
-        self.mixed = MixedWeights(candidate.loaded.backbone, self.weights if candidate.is_mixed else {})
-        self.frozen = FrozenCopies(candidate.loaded.backbone, is_used=candidate.computes_copies)
+        backbone, output = candidate.loaded.backbone, candidate.output
+        self.mixed = MixedWeights(backbone, self.weights if candidate.is_mixed else {}, output)
+        self.frozen = FrozenCopies(backbone, output, is_used=candidate.computes_copies)
         self.optimizer = Optimizer(self.weights, self.tables, recipe, self.mixed)
         self.lengths = [one.size for one in examples]
         self.size, self.token_budget = recipe.batch_size, recipe.token_budget

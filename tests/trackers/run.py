@@ -88,7 +88,7 @@ READERS: dict[str, Callable[[Path], Found]] = {"wandb": from_wandb, "mlflow": fr
 
 
 def track(name: str) -> None:
-    """Train a tiny model with this tracker, twice with the same run; its figures must be those of the evidence."""
+    """Train a tiny model with this tracker; its figures must be those of the evidence."""
     with tempfile.TemporaryDirectory() as kept:
         folder = Path(kept)
         recipe = {"task": "classify", "track": name, "data": {"train": str(tiny_training.sorting(folder))}}

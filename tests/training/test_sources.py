@@ -193,3 +193,30 @@ def test_a_marian_with_sentencepiece_files_and_its_adapter_learn_unseen_dates(
     for i, (form, least) in enumerate((("english", 0.9), ("german", 0.7))):
         wanted = dates.held_out(form).values()
         assert sum(one == true for one, true in zip(said[i], wanted, strict=True)) > least * len(days)
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+@pytest.mark.parametrize("name", ["t5", "marian", "bart"])
+def test_a_model_that_writes_learns_in_bfloat16(tmp_path: Path, name: str, method: str) -> None:
+    """Its loss reads the output layer in float32, which some backbones hold among their linear layers."""
+    from llmos.tasks import Settings
+    from llmos.training.candidate import begin
+    from llmos.training.checkpoint import Checkpoints
+    from llmos.training.examples import make_examples
+    from llmos.training.objectives import loss_of
+    from llmos.training.recipe import resolve
+    from llmos.training.trainer import Hooks, Trainer
+
+    recipe = Recipe("translate", "n", "tiny:1", Data(str(pairs(tmp_path, 24))), method=method, epochs=1.0, batch_size=8)
+    data = gather(recipe.data, "translate", {}, {})
+    recipe = resolve(recipe, len(data.splits.train), 0)
+    candidate = begin(tiny_training.base(tmp_path, name), recipe, 0, "bfloat16", "cpu0")
+    options = {"target_language": "German"} if name == "t5" else {}
+    examples = make_examples("translate", data.splits.train, candidate.loaded.tokenizer, Settings((), options, 128))
+    around = Hooks(lambda progress: None, lambda: False, lambda: 0.0)
+    loss = loss_of(recipe, 0, head=candidate.head)
+    run = Trainer(candidate, loss, examples, recipe, Checkpoints(tmp_path / "checkpoints"), around, "")
+    before = {name: p.detach().clone() for name, p in run.weights.items()}
+    assert len(run.mixed.masters) + len(run.frozen)
+    assert run.train()
+    assert any((p != before[name]).any() for name, p in run.weights.items())
