@@ -15,7 +15,7 @@ from llmos.testing.errors import answers_with
 pytestmark = pytest.mark.acceptance
 
 RUN = ("--batch-size", "16", "--seed", "7", "--set", "token_budget=256")
-FULL = (*RUN, "--epochs", "14", "--learning-rate", "1e-2", "--set", "target_language=English")
+FULL = (*RUN, "--epochs", "14", "--learning-rate", "1e-2", "--set", "target_language=English", "--method", "full")
 LORA = (*RUN, "--epochs", "14", "--learning-rate", "1e-2", "--set", "target_language=German", "--method", "lora")
 CITY = {
     "type": "object",
