@@ -238,7 +238,7 @@ class MemoryProcesses:
         ends = {
             "quantize": "{model} is served in int8 already",
             "shrink": "a smaller {base} is ready",
-            "adapt": "{name} has read its texts",
+            "adapt": "{base} has read its texts",
         }
         if spec.program in ends:
             self.report_progress(pid, Progress(DONE, 1, 1, message=ends[spec.program].format_map(spec.args)))

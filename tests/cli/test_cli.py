@@ -500,7 +500,7 @@ def test_a_smaller_base_is_made_and_what_it_takes_is_said(llmos):
 def test_a_base_is_adapted_and_every_option_reaches_its_arguments(llmos, tmp_path):
     texts = tmp_path / "texts.txt"
     texts.write_text("one text\nanother text\n")
-    assert llmos("adapt", "minilm", "--data", str(texts))[1] == "minilm-adapted has read its texts\n"
+    assert llmos("adapt", "minilm", "--data", str(texts))[1] == "minilm has read its texts\n"
     words = (
         "--objective",
         "contrastive",
@@ -518,7 +518,7 @@ def test_a_base_is_adapted_and_every_option_reaches_its_arguments(llmos, tmp_pat
     args = json.loads(out)["spec"]["args"]
     assert args["data"]["train"] == args["general"] == str(texts)
     assert (args["objective"], args["matryoshka"], args["epochs"]) == ("contrastive", "8,16", 2)
-    assert (args["texts"], args["name"]) == (50, "n")
+    assert (args["texts"], args["name"]) == (50, "near")
 
 
 def test_the_command_line_also_runs_as_a_module():
