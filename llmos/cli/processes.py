@@ -47,7 +47,7 @@ def ps(
 
 def _attached_models(client: Client, processes: Iterable[Process]) -> list[Model]:
     """The models that processes here have attached; asked only if one of them serves."""
-    if not any(p.spec.program == SERVE and not p.is_ended for p in processes):
+    if not any(_serves(p) and not p.is_ended for p in processes):
         return []
     return [model for model in client.models() if model.attached]
 
@@ -60,7 +60,7 @@ def rows(processes: Iterable[Process], served: Sequence[Model] = ()) -> list[tup
             p.spec.program,
             _state(p),
             p.spec.priority,
-            _how_served(p, served) if p.spec.program == SERVE else _method(p),
+            _how_served(p, served) if _serves(p) else _method(p),
             _progress(p),
             span(p.usage.cpu_s),
             size(p.usage.rss_bytes) if p.usage.rss_bytes else "",
@@ -75,6 +75,10 @@ def _method(process: Process) -> str:
     """What a trainer trains by: `auto` until it has chosen, then the method, with `auto` beside it."""
     method = process.spec.args.get("method") or ""
     return f"{method} (auto)" if process.spec.args.get("method_why") else str(method)
+
+
+def _serves(process: Process) -> bool:
+    return process.spec.program == SERVE
 
 
 def _how_served(process: Process, served: Iterable[Model]) -> str:
