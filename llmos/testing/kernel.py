@@ -240,8 +240,8 @@ class MemoryProcesses:
             "shrink": "a smaller {base} is ready",
             "adapt": "{base} has read its texts",
         }
-        if spec.program in ends:
-            self.report_progress(pid, Progress(DONE, 1, 1, message=ends[spec.program].format_map(spec.args)))
+        if said := ends.get(spec.program):
+            self.report_progress(pid, Progress(DONE, 1, 1, message=said.format_map(spec.args)))
         if self.fault is not None:
             self.move(pid, State.EXITED, exit_code=1, fault=self.fault)
             return
