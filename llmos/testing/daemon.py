@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from llmos.abi.frame import Accepted, FromChild, Offered, Replied, Report, Requested, ToChild
@@ -25,7 +26,8 @@ class FakeDaemon:
         self._thread.start()
 
     def send(self, frame: ToChild) -> None:
-        self._socket.sendall(encode(frame))
+        with suppress(BrokenPipeError, ConnectionResetError):  # the child was killed before it heard the answer
+            self._socket.sendall(encode(frame))
 
     def join(self) -> None:
         """Wait until the child's end is closed and everything it said was heard."""
