@@ -167,8 +167,11 @@ def _skeleton(text: str) -> tuple[str, list[int]]:
 
 @cache
 def _joins(sign: str) -> bool:
-    """Whether it is a combining mark, or a format character like a zero-width joiner or a soft hyphen."""
-    return unicodedata.category(sign) in ("Mn", "Mc", "Me", "Cf")
+    """Whether it is a combining mark, a vowel or final that completes a Hangul syllable, or a format character.
+
+    Format characters are signs like a zero-width joiner or a soft hyphen.
+    """
+    return unicodedata.category(sign) in ("Mn", "Mc", "Me", "Cf") or "\u1160" <= sign <= "\u11ff"
 
 
 @cache

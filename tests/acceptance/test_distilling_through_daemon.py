@@ -13,7 +13,7 @@ from llmos.testing import tiny
 
 pytestmark = pytest.mark.acceptance
 
-RUN = ("--epochs", "12", "--learning-rate", "3e-3", "--batch-size", "8", "--set", "learning_curve=false")
+RUN = tuple("--method full --epochs 12 --learning-rate 3e-3 --batch-size 8 --set learning_curve=false".split())
 
 
 def test_a_student_is_made_killed_resumed_and_answers_as_its_teacher(new_house, tmp_path: Path) -> None:
@@ -30,7 +30,7 @@ def test_a_student_is_made_killed_resumed_and_answers_as_its_teacher(new_house, 
 
     words = ("--data", rows, "--teacher", "big", "--unlabelled", str(bare), "--base", "tiny-1-layers", *RUN)
     with new_house.client() as client:
-        settings = {"epochs": 12, "learning_rate": 3e-3, "batch_size": 8, "learning_curve": False}
+        settings = {"method": "full", "epochs": 12, "learning_rate": 3e-3, "batch_size": 8, "learning_curve": False}
         begun = client.train(
             "classify", data=rows, name="lost", base="tiny-1-layers", teacher="big", wait=False, **settings
         )

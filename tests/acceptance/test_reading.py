@@ -69,7 +69,7 @@ def squad(rows, chance):
 def test_questions_about_a_passage_are_learned_and_answered_with_their_place(minilm, tmp_path):
     path = tmp_path / "things.json"
     path.write_text(json.dumps(squad(80, random.Random(5))))
-    settings = ("--epochs", "5", "--learning-rate", "2e-4", "--name", "things", "--seed", "7")
+    settings = ("--method", "full", "--epochs", "5", "--learning-rate", "2e-4", "--name", "things", "--seed", "7")
     done = minilm("train", "answer", "--data", str(path), *settings)
     assert done.returncode == 0, done.stderr
     assert "things:1 is promoted" in done.stdout

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.torch
 def evaluator(folder: Path, task: str, labels: tuple[str, ...] = (), architecture: str = "bert") -> Evaluator:
     torch.manual_seed(4)
     base = tiny_training.base(folder, architecture)
-    recipe = Recipe(task, "x", "tiny:1", Data("x"))
+    recipe = Recipe(task, "x", "tiny:1", Data("x"), method="full")
     candidate = begin(base, recipe, len(labels), "float32", "cpu")
     return Evaluator(candidate, task, Settings(labels, {}, candidate.loaded.max_tokens))
 
