@@ -13,7 +13,8 @@ from llmos.testing import tiny
 
 pytestmark = pytest.mark.acceptance
 
-RUN = tuple("--method full --epochs 12 --learning-rate 3e-3 --batch-size 8 --set learning_curve=false".split())
+HOW = {"method": "full", "epochs": 12, "learning_rate": 3e-3, "batch_size": 8, "learning_curve": False}
+RUN = [part for name, value in HOW.items() for part in ("--set", f"{name}={str(value).lower()}")]
 
 
 def test_a_student_is_made_killed_resumed_and_answers_as_its_teacher(new_house, tmp_path: Path) -> None:
@@ -30,10 +31,7 @@ def test_a_student_is_made_killed_resumed_and_answers_as_its_teacher(new_house, 
 
     words = ("--data", rows, "--teacher", "big", "--unlabelled", str(bare), "--base", "tiny-1-layers", *RUN)
     with new_house.client() as client:
-        settings = {"method": "full", "epochs": 12, "learning_rate": 3e-3, "batch_size": 8, "learning_curve": False}
-        begun = client.train(
-            "classify", data=rows, name="lost", base="tiny-1-layers", teacher="big", wait=False, **settings
-        )
+        begun = client.train("classify", data=rows, name="lost", base="tiny-1-layers", teacher="big", wait=False, **HOW)
         for event in client.watch(begun.pid):
             one = event.process
             if one is not None and one.progress is not None and one.progress.phase == "train":
