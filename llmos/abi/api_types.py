@@ -67,6 +67,8 @@ class DiskUse:
     reclaimable_bytes: int
     free_bytes: int
     uploads_bytes: int = 0
+    asked_bytes: int = 0
+    vectors_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

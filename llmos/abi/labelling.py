@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from llmos.abi.error import BadInput
 from llmos.abi.json_type import Json
+from llmos.abi.recipe import UNLABELLED
 
 STRATEGIES = ("margin", "badge", "random")  # the first is the default: it needs the fewest labels (docs/log.md)
 SPLITS = ("train", "validation", "test")  # that answered rows may become part of
@@ -81,6 +82,11 @@ class LabellingState:
     model: LabelledModel | None = None
     training: LabelTraining | None = None
     next_at: int | None = None
+
+
+def labels_to_learn(splits: Mapping[str, int]) -> int:
+    """How many rows of a dataset with these splits have labels that a model may learn from: all but test rows."""
+    return sum(splits.values()) - splits.get(UNLABELLED, 0) - splits.get("test", 0)
 
 
 def read_answers(lines: Iterable[str], file: str) -> Iterator[RowAnswer]:

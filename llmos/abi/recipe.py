@@ -147,6 +147,7 @@ class Recipe:
     soft_labels: bool = field(default=True, metadata=LATER)  # learn the probabilities of labels that rules gave
     track: str | None = field(default=None, metadata=LATER)  # where curves go too: abi/tracking.py
     objective_settings: dict[str, Json] = field(default_factory=dict, metadata=LATER)  # the objective's own: beta ...
+    labelling: str = field(default="", metadata=LATER)  # the dataset that people labelled when the daemon started it
 
 
 def identity_of(recipe: Recipe) -> bytes:

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from llmos.abi.task import Family, spec_of
 from llmos.data.row import LabelRow, TagRow
-from llmos.evaluation.evaluator import Evaluator
 from llmos.evaluation.families.labels import LabelPrediction
 from llmos.evaluation.families.tags import TagPrediction
+from llmos.evaluation.kept_predictions import Predicts
 from llmos.evaluation.label_worth import (
     LEAST_ROWS,
     NOT_LEARNED,
@@ -35,11 +35,18 @@ from llmos.evaluation.label_worth import (
 from llmos.evaluation.self_training import believing
 
 BLOCK_ROWS = 512  # between two looks at whether the process is to stop
+MOST_MEASURED = 1_000  # labelled rows: somebody waits, and the interval is 6 points wide at most
 OnDone = Callable[[int, int], None]
 
 
 def _ignore(done: int, total: int) -> None:
     """Nobody asked how far it is."""
+
+
+class PredictsLabels(Predicts, Protocol):
+    """A model that predicts rows, and the labels that it knows."""
+
+    labels: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,18 +101,23 @@ READERS: Mapping[Family, Any] = {Family.LABELS: _Labels(), Family.TAGS: _Tags()}
 
 
 def measure_candidate(
-    evaluator: Evaluator, task: str, held: Sequence[Stored], on_done: OnDone = _ignore, *, is_test: bool
+    model: PredictsLabels, task: str, held: Sequence[Stored], on_done: OnDone = _ignore, *, is_test: bool
 ) -> CandidateScore:
-    """Ask the model about labelled rows that it has not learned from: test rows, or others."""
-    predicted, read = _predict(evaluator, [one.row for one in held], on_done), READERS[spec_of(task).family]
-    names = tuple(evaluator.settings.labels)
+    """Ask the model about labelled rows that it has not learned from: test rows, or others.
+
+    Of many, it is asked about those with the lowest ids, which are keyed digests: the same rows each time, by no order
+    of theirs.
+    """
+    held = sorted(held, key=lambda one: one.id)[:MOST_MEASURED]
+    predicted, read = _predict(model, [one.row for one in held], on_done), READERS[spec_of(task).family]
+    names = model.labels
     right = {one.id: float(read.is_right(one.row, made, names)) for one, made in zip(held, predicted, strict=True)}
     where = TEST_ROWS if is_test else NOT_LEARNED
     return CandidateScore(right, share_estimate(read.metric, list(right.values()), where) if right else None)
 
 
 def ask_candidate(
-    evaluator: Evaluator,
+    model: PredictsLabels,
     task: str,
     pool: Sequence[Stored],
     head: Beliefs,
@@ -115,8 +127,8 @@ def ask_candidate(
     """The head's beliefs about the pool, with the model's answers in their place."""
     family, read = believing(task), READERS[spec_of(task).family]
     rows = [family.blank(one.row) for one in pool]
-    predicted = _predict(evaluator, rows, on_done)
-    names = tuple(evaluator.settings.labels)
+    predicted = _predict(model, rows, on_done)
+    names = model.labels
     gain = None if head.estimate is None else head.estimate.gain
     return Beliefs(
         head.vectors,
@@ -128,9 +140,9 @@ def ask_candidate(
     )
 
 
-def _predict(evaluator: Evaluator, rows: Sequence[Any], on_done: OnDone) -> list[Any]:  # Any: of the task's family
+def _predict(model: PredictsLabels, rows: Sequence[Any], on_done: OnDone) -> list[Any]:  # Any: of the task's family
     predicted: list[Any] = []
     for start in range(0, len(rows), BLOCK_ROWS):
-        predicted += evaluator.predict(rows[start : start + BLOCK_ROWS])
+        predicted += model.predict(rows[start : start + BLOCK_ROWS])
         on_done(len(predicted), len(rows))
     return predicted

@@ -86,6 +86,15 @@ class Beliefs:
         """The likeliest values of this row, the first is the likeliest."""
         return self.suggestions[at] if self.suggestions else ()
 
+    def of_rows(self, places: Sequence[int]) -> Beliefs:
+        """Of these rows alone."""
+        return replace(
+            self,
+            vectors=self.vectors[places],
+            probabilities=None if self.probabilities is None else self.probabilities[places],
+            suggestions=[self.suggestions[at] for at in places] if self.suggestions else (),
+        )
+
 
 def believe(
     encoder: Encoder,

@@ -158,7 +158,7 @@ class Kernel:
         self.uploads = UploadService(store.uploads, self._uploads_in_use)
         self.processes = ProcessService(config, table, store, self._loop, self._event_stream, clock)
         self._requests = ChildRequests(table, self.processes, supervisor.send)
-        self._follow_ups = FollowUps(store, self.processes)
+        self._follow_ups = FollowUps(store, self.processes, lambda refs: self.models.remove_superseded(refs))
         self.calls = CallService(
             config,
             table,

@@ -36,6 +36,7 @@ from llmos.kernel.processes.process_table import ProcessTable
 from llmos.kernel.programs import traits_of
 from llmos.kernel.programs.queue_data import VECTORS
 from llmos.kernel.programs.retraining import labelling_state
+from llmos.kernel.programs.weak_label_data import answers_referred
 from llmos.kernel.store.evaluations import evaluated_datasets, find_predictions
 from llmos.kernel.store.store import Store
 
@@ -166,6 +167,22 @@ class Registry:
                 await self._kill(process.pid)
         return removed
 
+    async def remove_superseded(self, refs: Sequence[str]) -> list[str]:
+        """Remove these candidates and their blobs; those that calls or processes use stay until the next time."""
+        removed: list[str] = []
+        for ref in refs:
+            if self._router.is_attached(ref):
+                continue
+            try:
+                removed += await self.remove(ref)
+            except LlmosError as error:
+                log.info("the superseded candidate %s stays: %s", ref, error.message)
+        if removed:
+            log.info("removed, because newer candidates of the same labelling are here: %s", ", ".join(removed))
+            unreached = self._unreached()
+            await self._in_store(lambda: self._store.collect(unreached))
+        return removed
+
     def moved(self, event: ev.PromotionChanged | ev.PromotionRefused) -> None:
         """A promotion has ended: tell the caller who waits for it."""
         if isinstance(event, ev.PromotionChanged):
@@ -286,12 +303,14 @@ class Registry:
         unreached = self._unreached()
         freed: int = await self._in_store(lambda: self._store.collect(unreached))
         freed += await asyncio.to_thread(cleanup.sweep_ended, self._home, returning, last_pid)
-        return freed + await asyncio.to_thread(cleanup.collect, self._home, known, ended, self._clock())
+        answers = answers_referred(self._store, self._table.processes.values())
+        return freed + await asyncio.to_thread(cleanup.collect, self._home, known, ended, self._clock(), answers)
 
     async def disk_use(self) -> DiskUse:
         use = await asyncio.to_thread(self._store.disk_use, self._unreached())
         known, ended = self._pids()
-        left = await asyncio.to_thread(cleanup.collectable, self._home, known, ended, self._clock())
+        answers = answers_referred(self._store, self._table.processes.values())
+        left = await asyncio.to_thread(cleanup.collectable, self._home, known, ended, self._clock(), answers)
         sizes = sum(size_bytes for _, size_bytes in left)
         return replace(use, reclaimable_bytes=use.reclaimable_bytes + sizes)
 

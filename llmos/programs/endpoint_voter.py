@@ -23,6 +23,7 @@ from llmos.abi.error import BadInput, Forbidden, LlmosError, Offline
 from llmos.abi.frame import Job
 from llmos.abi.json_type import Json
 from llmos.abi.process import Progress
+from llmos.abi.weak_labels import answers_name
 from llmos.data.datasets.stored_row import StoredRow
 from llmos.data.weak_labels.prompt import messages
 from llmos.data.weak_labels.rules import EndpointRule
@@ -213,7 +214,7 @@ def endpoint_voter(
     key = job.args.get("api_key")
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     client = httpx.Client(headers=headers, timeout=TIMEOUT_S, follow_redirects=False, trust_env=False)
-    name = hashlib.sha256(f"{rule.url}#{rule.model}".encode()).hexdigest()[:16]
-    kept = KeptAnswers(Path(str(job.args.get("asked") or Path(job.scratch) / "asked")) / f"{name}.jsonl")
+    folder = Path(str(job.args.get("asked") or Path(job.scratch) / "asked"))
+    kept = KeptAnswers(folder / f"{answers_name(rule.url, rule.model)}.jsonl")
     kept.read()
     return EndpointVoter(channel, rule, numbers, kept, client)

@@ -7,24 +7,31 @@ those of the rows are.
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import torch
 
 from llmos.abi.frame import Job, ModelPath
 from llmos.abi.json_type import Json
+from llmos.abi.labelling import labels_to_learn
 from llmos.abi.method import is_on_base
+from llmos.abi.model import Manifest
 from llmos.abi.process import DONE, Progress
 from llmos.abi.recipe import UNLABELLED
 from llmos.data.dataset import training_keys
 from llmos.data.datasets.stored_row import StoredRow
-from llmos.data.labelling.acquisition import choose_rows
+from llmos.data.labelling.acquisition import choose_rows, shortlist
 from llmos.data.splits import key_of
-from llmos.evaluation.evaluator import load_evaluator
+from llmos.evaluation.evaluator import Evaluator, load_evaluator
+from llmos.evaluation.kept_predictions import KeptPredictions
 from llmos.evaluation.label_candidate import ask_candidate, measure_candidate
 from llmos.evaluation.label_worth import Beliefs, Estimate, believe
 from llmos.nn.frozen_vectors import FrozenEncoder
@@ -34,6 +41,9 @@ from llmos.programs.dataset_operation import counter, keep_result, reader_of, ro
 from llmos.programs.resident import with_resident
 
 SEED = 7
+MOST_ASKED = 1_000  # rows that the candidate is asked about, unless more of them are wanted
+DIGEST = 16  # digits of a version's content, in the name of its file
+VERSION = re.compile(r"\d+-[0-9a-f]{16}\.\w+\.predictions\.npz")
 Stored = StoredRow[Any]  # Any: a row of the task's family
 
 
@@ -42,6 +52,7 @@ def main(channel: Channel, job: Job) -> None:
     args, ref = job.args, str(job.args["data"])
     reader, manifest = reader_of(job, ref), job.manifests[ref]
     without = frozenset(args.get("without") or ())
+    strategy, count, seed = str(args["strategy"]), int(args["n"]), int(args.get("seed") or SEED)
     splits: dict[str, list[Stored]] = {name: [] for name in reader.splits}
     try:
         on_rows = counter(channel, "read", size_of(job, ref))
@@ -54,14 +65,18 @@ def main(channel: Channel, job: Job) -> None:
         encoder = _encoder(channel, job)
         found = believe(encoder, manifest.task, splits, pool, _counter(channel, "embed"))
         by = f"a head on {job.models['base'].manifest.ref}" if found.suggestions else ""
-        candidate = _Candidate(channel, job, manifest.task, splits) if "candidate" in job.models and pool else None
-        if candidate is not None and candidate.score.is_believed(found):
-            found, by = candidate.ask(pool, found), candidate.ref
+        unlabelled, candidate = len(pool), None
+        with ExitStack() as stack:
+            if "candidate" in job.models and pool:
+                candidate = stack.enter_context(_Candidate(channel, job, manifest.task, splits))
+            if candidate is not None and candidate.score.is_believed(found):
+                some = shortlist(strategy, found.probabilities, len(pool), max(MOST_ASKED, 2 * count), seed).tolist()
+                pool, by = [pool[at] for at in some], candidate.ref
+                found = candidate.ask(pool, found.of_rows(some))
     except Stopped:
         print("Stopped; nothing is kept", flush=True)
         return
-    strategy, count = str(args["strategy"]), int(args["n"])
-    places = choose_rows(strategy, found.vectors, found.probabilities, count, int(args.get("seed") or SEED))
+    places = choose_rows(strategy, found.vectors, found.probabilities, count, seed)
     rows = [_row(pool[at], found, int(at)) for at in places]
     kept: dict[str, Json] = {
         "dataset": ref,
@@ -69,15 +84,15 @@ def main(channel: Channel, job: Job) -> None:
         "is_multi": bool(manifest.options.get("multi_label")),
         "strategy": strategy,
         "labels": list(found.labels or manifest.labels),
-        "labelled": sum(manifest.splits.values()) - manifest.splits.get(UNLABELLED, 0),
-        "unlabelled": len(pool),
+        "labelled": labels_to_learn(manifest.splits),
+        "unlabelled": unlabelled,
         "suggested_by": by,
         "estimate": _estimate_json(found.estimate),
         "candidate": None if candidate is None else candidate.plain(),
         "rows": rows,
     }
     keep_result(job, kept)
-    said = f"{len(rows):,} of {len(pool):,} unlabelled rows by {strategy}"
+    said = f"{len(rows):,} of {unlabelled:,} unlabelled rows by {strategy}"
     if found.estimate is not None:
         said += f". {found.estimate.sentence}"
     print(said, flush=True)
@@ -101,34 +116,59 @@ def _encoder(channel: Channel, job: Job) -> KeptVectors:
         return FrozenEncoder(base, dtype=job.dtype, threads=job.threads or len(os.sched_getaffinity(0)))
 
     base = job.models["base"].manifest.ref.replace(":", "-")
-    folder = Path(str(job.args.get("vectors") or job.scratch))
-    return KeptVectors(load, folder / f"{base}.{job.dtype}.npz", bytes.fromhex(job.row_key))
+    return KeptVectors(load, _kept_in(job) / f"{base}.{job.dtype}.npz", bytes.fromhex(job.row_key))
+
+
+def _kept_in(job: Job) -> Path:
+    return Path(str(job.args.get("vectors") or job.scratch))
+
+
+def _file_of(manifest: Manifest, dtype: str) -> str:
+    """The name of the file of a version's predictions; of another one that gets its number later it is another."""
+    content = hashlib.sha256("\n".join(sorted(file.digest for file in manifest.files)).encode()).hexdigest()
+    return f"{manifest.name}-{manifest.version}-{content[:DIGEST]}.{dtype}.predictions.npz"
 
 
 class _Candidate:
     """The newest version of the model that is trained while people label.
 
-    It is measured on the test rows, else on labelled rows that it has neither learned from nor been chosen by.
+    It is measured on the test rows, else on labelled rows that it has neither learned from nor been chosen by. What it
+    has said is kept; of its earlier versions nothing is.
     """
 
     def __init__(self, channel: Channel, job: Job, task: str, splits: Mapping[str, Sequence[Stored]]) -> None:
-        self.channel, self.task = channel, task
+        self.channel, self.job, self.task = channel, job, task
         model = job.models["candidate"]
         self.ref = model.manifest.ref
-        if is_on_base(model.manifest.method):
-            model = with_resident(channel, job, model)
-        torch.set_num_threads(job.threads or len(os.sched_getaffinity(0)))
-        self.evaluator = load_evaluator(model, task, job.dtype, job.device)
+        self._file = _kept_in(job) / _file_of(model.manifest, job.dtype)
+        self._kept = KeptPredictions(self._load, task, model.manifest.labels, self._file, bytes.fromhex(job.row_key))
         test = list(splits.get("test", ()))
         held = test or _not_learned(job, model, task, splits)
-        self.score = measure_candidate(self.evaluator, task, held, _counter(channel, "measure"), is_test=bool(test))
+        self.score = measure_candidate(self._kept, task, held, _counter(channel, "measure"), is_test=bool(test))
+
+    def __enter__(self) -> _Candidate:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._kept.__exit__(kind, error, at)
+        name = self.job.models["candidate"].manifest.name
+        for other in self._file.parent.glob(f"{name}-*.predictions.npz"):
+            if other != self._file and VERSION.fullmatch(other.name.removeprefix(f"{name}-")):
+                other.unlink(missing_ok=True)
 
     def ask(self, pool: Sequence[Stored], head: Beliefs) -> Beliefs:
         """What it says of the pool."""
-        return ask_candidate(self.evaluator, self.task, pool, head, self.score, _counter(self.channel, "ask"))
+        return ask_candidate(self._kept, self.task, pool, head, self.score, _counter(self.channel, "ask"))
 
     def plain(self) -> Json:
         return {"ref": self.ref, "estimate": _estimate_json(self.score.estimate)}
+
+    def _load(self) -> Evaluator:
+        model = self.job.models["candidate"]
+        if is_on_base(model.manifest.method):
+            model = with_resident(self.channel, self.job, model)
+        torch.set_num_threads(self.job.threads or len(os.sched_getaffinity(0)))
+        return load_evaluator(model, self.task, self.job.dtype, self.job.device)
 
 
 def _not_learned(job: Job, model: ModelPath, task: str, splits: Mapping[str, Sequence[Stored]]) -> list[Stored]:

@@ -19,7 +19,7 @@ from llmos.abi.error import BadInput
 from llmos.abi.frame import Job
 from llmos.abi.json_type import Json
 from llmos.abi.recipe import UNLABELLED
-from llmos.abi.weak_labels import DAWID_SKENE, WEAK_LABEL
+from llmos.abi.weak_labels import DAWID_SKENE, ENDPOINTS, WEAK_LABEL, answers_name
 from llmos.data.byte_source import open_bytes
 from llmos.data.datasets.dataset_reader import DatasetReader
 from llmos.data.datasets.dataset_writer import DatasetWriter, WrittenDataset
@@ -88,6 +88,8 @@ def main(channel: Channel, job: Job) -> None:
         "notes": notes,
     }
     operation = {"operation": "weak-label", **{key: found[key] for key in KEPT}, "check": found["check"]}
+    if endpoints := [one for one in rules.rules if isinstance(one, EndpointRule)]:
+        operation[ENDPOINTS] = sorted({answers_name(one.url, one.model) for one in endpoints})
     said = _say(found, check)
     made = offer_child(channel, job, written, manifest, operation, notes=[said])
     keep_result(job, {**found, "made": made})

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from llmos.abi.error import BadInput
 from llmos.abi.labelling import STRATEGIES, RowAnswer, read_answers
 from llmos.data.datasets.stored_row import StoredRow
-from llmos.data.labelling.acquisition import choose_rows, margins
+from llmos.data.labelling.acquisition import choose_rows, margins, shortlist
 from llmos.data.labelling.answers import ANSWERS, RowAnswers, agreement, with_label
 from llmos.data.row import LabelRow, TagRow
 from llmos.testing.errors import fails_with
@@ -39,6 +39,17 @@ def test_margin_asks_for_the_rows_whose_two_likeliest_labels_are_nearest():
     chosen = choose_rows("margin", vectors, found, 10, 1)
     assert np.all(np.diff(margins(found)[chosen]) >= 0)
     assert margins(found)[chosen].max() <= np.delete(margins(found), chosen).min()
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("is_known", [True, False])
+def test_a_costly_model_is_asked_about_some_rows_the_least_certain_or_any(strategy, is_known):
+    _, found = drawn()
+    some = shortlist(strategy, found if is_known else None, 40, 12, 1).tolist()
+    assert len(set(some)) == 12
+    if is_known and strategy != "random":
+        assert margins(found)[some].max() <= np.delete(margins(found), some).min()
+    assert shortlist(strategy, found if is_known else None, 40, 40, 1).tolist() == list(range(40))
 
 
 @given(st.integers(0, 50))

@@ -15,7 +15,6 @@ from llmos.evaluation.families.labels import LabelPrediction
 from llmos.evaluation.families.tags import TagPrediction
 from llmos.evaluation.label_candidate import CandidateScore, ask_candidate, measure_candidate
 from llmos.evaluation.label_worth import Beliefs, Estimate
-from llmos.tasks import Settings
 
 pytestmark = pytest.mark.torch
 TAGS = ("O", "B-PER", "I-PER")
@@ -25,7 +24,7 @@ class Knows:
     """An evaluator whose model reads the label in the text; `a` is twice as likely as `b` where it is `a`."""
 
     def __init__(self, labels: tuple[str, ...] = ("a", "b"), *, is_many: bool = False) -> None:
-        self.settings = Settings(labels, {}, 128)
+        self.labels = labels
         self.is_many = is_many
 
     def predict(self, rows: Any) -> list[Any]:
@@ -113,3 +112,9 @@ def test_too_few_rows_to_tell_leave_it_to_the_model():
 
 def test_a_model_that_was_measured_on_nothing_has_no_estimate():
     assert measured([]).estimate is None
+
+
+def test_of_many_rows_the_same_thousand_are_measured_in_any_order():
+    held = texts(*[(f"a{i}", "a") for i in range(1_200)])
+    score = measured(held[::-1])
+    assert list(score.right) == sorted(one.id for one in held)[:1_000]

@@ -381,6 +381,16 @@ def test_calls_go_on_while_the_name_moves(home):
     with_box(home, act)
 
 
+def test_superseded_candidates_go_with_their_bytes_and_one_that_answers_calls_stays(home):
+    async def act(box):
+        await ask(box, "mood:1")
+        assert await box.models.remove_superseded(["mood:1", "mood:2", "gone:1"]) == ["mood:2"]
+        assert [one.manifest.ref for one in box.models.all()] == ["mood:1", "tiny:1"]
+        assert (await box.models.disk_use()).reclaimable_bytes == 0
+
+    with_box(home, act)
+
+
 def test_a_removed_model_is_gone_for_the_next_call_and_a_base_in_use_stays(home):
     async def act(box: Kernel) -> None:
         await ask(box, "mood:1")

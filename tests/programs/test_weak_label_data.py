@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from test_dataset_programs import Shop
 
 from llmos.abi.error import BadInput
+from llmos.abi.json_type import Json
 from llmos.abi.model import Offer
+from llmos.abi.process import Process, Program, Spec, State
 from llmos.data.datasets.dataset_reader import DatasetReader
+from llmos.kernel.programs.weak_label_data import answers_referred
 from llmos.programs import import_data, split_data, weak_label_data
+from llmos.testing.chat_server import chat_server, completion
 from llmos.testing.errors import fails_with
 
 RULES = """
@@ -134,3 +140,23 @@ def test_a_file_that_is_no_utf8_is_refused(shop: Shop, tmp_path: Path) -> None:
     with pytest.raises(BadInput) as caught:
         shop.run(weak_label_data, data="tickets@1", name="weak", rules=str(tmp_path / "odd.yaml"))
     assert caught.value.detail["file"] == "odd.yaml"
+
+
+def test_the_version_names_the_answers_of_the_server_that_was_asked(shop: Shop, tmp_path: Path) -> None:
+    def answer(body: Json) -> tuple[int, Json]:
+        return 200, completion("billing" if "invoice" in str(body["messages"][-1]["content"]) else "shipping")
+
+    with chat_server(answer) as server:
+        rule = f"rules:\n  - endpoint: '{server.url}#big'\n    labels: {{billing: money, shipping: parcels}}\n"
+        (tmp_path / "asked.yaml").write_text(rule)
+        host = server.url.removeprefix("http://").removesuffix("/v1")
+        args = {"endpoint_hosts": [host], "asked": str(tmp_path / "asked")}
+        shop.run(weak_label_data, data="tickets@1", name="weak", rules=str(tmp_path / "asked.yaml"), **args)
+    (file,) = (tmp_path / "asked").iterdir()
+    assert shop.manifests["weak@2"].provenance["operation"]["endpoints"] == [file.stem]
+    store: Any = shop  # Any: as much of a store as is asked
+    store.datasets = lambda: list(shop.manifests.values())
+    assert answers_referred(store, []) == {file.stem}
+    at_work = Process(7, Spec(Program("weak-label-data")), State.INTERRUPTED)
+    assert answers_referred(store, [at_work]) is None
+    assert answers_referred(store, [replace(at_work, state=State.EXITED)]) == {file.stem}

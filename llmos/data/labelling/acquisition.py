@@ -38,6 +38,20 @@ def choose_rows(strategy: str, vectors: Floats, probabilities: Floats | None, co
     return _spread(_gradients(probabilities), vectors, count, generator)
 
 
+def shortlist(strategy: str, probabilities: Floats | None, rows: int, count: int, seed: int) -> Places:
+    """The places of the `count` rows, of so many, that a costlier model is asked about before the strategy chooses.
+
+    They are those with the least margins; any, where the strategy takes any or nothing is known of them yet.
+    """
+    import numpy as np
+
+    if rows <= count:
+        return np.arange(rows)
+    if strategy == "random" or probabilities is None:
+        return np.asarray(np.random.default_rng(seed).permutation(rows)[:count])
+    return np.argsort(margins(probabilities), kind="stable")[:count]
+
+
 def margins(probabilities: Floats) -> Floats:
     """Of each row, how much likelier its likeliest label is than the next one."""
     import numpy as np

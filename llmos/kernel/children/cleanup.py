@@ -13,7 +13,8 @@ from llmos.kernel.children.logs import surplus
 from llmos.kernel.store.disk import files_under
 from llmos.kernel.store.space import freed_bytes
 
-OLD_S = 7 * 24 * 3600.0  # how long a download is kept for its pull to be repeated
+OLD_S = 7 * 24 * 3600.0  # how long a download, or an endpoint's answers, are kept for their process to be repeated
+ASKED = "asked"  # the folder of the answers of endpoints
 EXPORT = "export"  # the name of an exported file in its process's folder
 EXPORT_LIFETIME_S = 24 * 3600.0
 TIGHT_BYTES = 1 << 30
@@ -60,12 +61,15 @@ def sweep_exports(home: Path, now: float) -> int:
     return freed
 
 
-def collect(home: Path, known: Collection[int], ended: Collection[int], now: float) -> int:
-    """Remove old downloads without a process, logs of forgotten pids, and the oldest logs beyond the limit.
+def collect(
+    home: Path, known: Collection[int], ended: Collection[int], now: float, answers: Collection[str] | None = None
+) -> int:
+    """Remove old downloads without a process, old answers of endpoints that nothing refers to, logs of forgotten pids,
+    and the oldest logs beyond the limit.
 
-    Returns the freed bytes.
+    `answers` are the names of those that are referred to; None: all are. Returns the freed bytes.
     """
-    return sum(_remove_download(path) for path, _ in collectable(home, known, ended, now))
+    return sum(_remove_download(path) for path, _ in collectable(home, known, ended, now, answers))
 
 
 def _remove_download(path: Path) -> int:
@@ -81,10 +85,15 @@ def _remove_download(path: Path) -> int:
     return 0
 
 
-def collectable(home: Path, known: Collection[int], ended: Collection[int], now: float) -> list[tuple[Path, int]]:
+def collectable(
+    home: Path, known: Collection[int], ended: Collection[int], now: float, answers: Collection[str] | None = None
+) -> list[tuple[Path, int]]:
     """What `collect` would remove, with sizes."""
     age_s = 0.0 if is_tight(home) else OLD_S
     parts = [path for path in (home / "downloads").glob("*.part") if now - _changed_at(path) > age_s and _is_free(path)]
+    old = [] if answers is None else [path for path in (home / ASKED).glob("*.jsonl") if path.stem not in answers]
+    # A week also on a full disk: somebody has paid for them, and a run that failed is repeated.
+    parts += [path for path in old if now - _changed_at(path) > OLD_S]
     return [*((path, _size_bytes(path)) for path in parts), *surplus(home, known, ended)]
 
 

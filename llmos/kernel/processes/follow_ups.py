@@ -1,4 +1,4 @@
-"""Follow-ups: processes that start because another one has ended well, as its program's declaration says.
+"""Follow-ups: processes that start, and models that go, because a process has ended well, as its program declares.
 
 They are not journalled before they are submitted. What a crash of the daemon loses is due again at the next such end.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
 from llmos.abi.error import LlmosError
@@ -23,9 +24,13 @@ log = logging.getLogger(__name__)
 class FollowUps:
     """Starts what follows, one after another, so that two ends never start the same work twice."""
 
-    def __init__(self, store: Store, processes: ProcessService) -> None:
+    def __init__(
+        self, store: Store, processes: ProcessService, remove: Callable[[Sequence[str]], Awaitable[object]]
+    ) -> None:
+        """`remove` takes models of these refs out of the store."""
         self._store = store
         self._processes = processes
+        self._remove = remove
         self._one_at_a_time = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -52,6 +57,9 @@ class FollowUps:
                     await self._processes.submit(found)
                 elif found is not None:
                     await self._processes.resume(found)
+                gone = await asyncio.to_thread(program.models_to_remove, ended, self._store, self._processes.all())
+                if gone:
+                    await self._remove(gone)
             except LlmosError as error:
                 log.warning("nothing follows process %d (%s): %s", ended.pid, ended.spec.program, error.message)
             except Exception:  # the top of a work beside the loop: a program of another package may raise anything

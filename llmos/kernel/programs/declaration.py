@@ -120,6 +120,10 @@ class Declaration:
         """What starts once it has ended well: a new process, or the pid of an interrupted one that goes on."""
         return None
 
+    def models_to_remove(self, ended: Process, store: Store, processes: Sequence[Process]) -> list[str]:
+        """The models of the store that nobody needs any more, once it has ended well."""
+        return []
+
     def job(self, job: Job, store: Store, config: Config) -> Job:
         """The child's job, with the models, datasets and daemon settings that it needs."""
         return job

@@ -19,6 +19,7 @@ from llmos.kernel.programs.check_data import EMBEDDING_BYTES, base_of
 from llmos.kernel.programs.datasets import DatasetProgram, pin_dataset, with_datasets, with_reports
 from llmos.kernel.programs.declaration import AdmissionFacts, Arguments
 from llmos.kernel.programs.retraining import interrupted_training, newest_version, trainings_of
+from llmos.kernel.programs.superseded import superseded_candidates
 from llmos.kernel.programs.traits import Traits
 from llmos.kernel.store.store import Store
 
@@ -90,6 +91,10 @@ class QueueData(DatasetProgram):
             return None
         dataset = store.dataset(str(ended.spec.args["data"]))
         return interrupted_training(trainings_of(str(name), dataset.name, processes))
+
+    def models_to_remove(self, ended: Process, store: Store, processes: Sequence[Process]) -> list[str]:
+        name = ended.spec.args.get("model")
+        return superseded_candidates(str(name), store, processes) if name else []
 
     def title(self, spec: Spec) -> str:
         return f"queue {spec.args.get('data')}"

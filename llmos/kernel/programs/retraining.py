@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from llmos.abi.error import BadInput, NotFound
 from llmos.abi.json_type import Json
-from llmos.abi.labelling import LabelledModel, LabellingState, LabelTraining, next_training_at
+from llmos.abi.labelling import LabelledModel, LabellingState, LabelTraining, labels_to_learn, next_training_at
 from llmos.abi.model import DatasetManifest, Kind, Manifest, split_dataset_ref
 from llmos.abi.process import Priority, Process, Spec, State
 from llmos.abi.recipe import UNLABELLED, recipe_of, starter
@@ -18,11 +18,6 @@ if TYPE_CHECKING:
     from llmos.kernel.store.store import Store
 
 BY_USER = "by the user"  # in the reason of a process that somebody has stopped: it is not continued unasked
-
-
-def labelled_rows(dataset: DatasetManifest) -> int:
-    """How many of its rows have labels."""
-    return sum(dataset.splits.values()) - dataset.splits.get(UNLABELLED, 0)
 
 
 def newest_version(store: Store, name: str, task: str) -> Manifest | None:
@@ -50,6 +45,7 @@ def training_spec(args: dict[str, Json], dataset: DatasetManifest, store: Store,
         "name": name,
         "base": str(base),
         "data": {**(settings.get("data") or {}), "train": dataset.ref},
+        "labelling": dataset.name,
     }
     recipe_of(recipe)
     return Spec(TRAIN.name, recipe, priority=Priority.BACKGROUND, device=device)
@@ -98,7 +94,9 @@ def follow_up(ended: Process, store: Store, processes: Sequence[Process]) -> Spe
     left = [one for one in trainings_of(str(name), dataset.name, processes) if one.state is not State.EXITED]
     if left:
         return interrupted_training(left)
-    if labelled_rows(dataset) < next_training_at(_labels_learned(str(name), dataset.name, store, processes), every):
+    if labels_to_learn(dataset.splits) < next_training_at(
+        _labels_learned(str(name), dataset.name, store, processes), every
+    ):
         return None
     return training_spec(args, dataset, store, ended.spec.device)
 
@@ -112,7 +110,7 @@ def labelling_state(
     dataset: DatasetManifest, name: str | None, every: int | None, store: Store, processes: Sequence[Process]
 ) -> LabellingState:
     """How many rows of a dataset have labels, and how the training of the model stands."""
-    labelled = labelled_rows(dataset)
+    labelled = labels_to_learn(dataset.splits)
     state = LabellingState(dataset.ref, labelled, dataset.splits.get(UNLABELLED, 0))
     if not name:
         return state
@@ -150,7 +148,7 @@ def _labels_learned(name: str, dataset: str, store: Store, processes: Sequence[P
 
 def _count(source: str, store: Store) -> int:
     try:
-        return labelled_rows(store.dataset(source))
+        return labels_to_learn(store.dataset(source).splits)
     except (NotFound, BadInput):  # removed since, or a file
         return 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, get_type_hints
 
@@ -13,12 +14,13 @@ from llmos.abi.frame import Job
 from llmos.abi.json_type import Json
 from llmos.abi.method import is_on_base
 from llmos.abi.model import Kind, Manifest, check_name
-from llmos.abi.process import Priority, Program, Spec
+from llmos.abi.process import Priority, Process, Program, Spec
 from llmos.abi.recipe import Recipe, check, recipe_of
 from llmos.abi.task import spec_of
 from llmos.kernel.processes.footprint import FootprintFacts, training_footprint, weights_bytes
 from llmos.kernel.programs.arguments import check_source, in_int8, promoted, training_dataset
 from llmos.kernel.programs.declaration import AdmissionFacts, Arguments, Declaration, PathRules
+from llmos.kernel.programs.superseded import superseded_candidates
 from llmos.kernel.programs.traits import Traits
 
 if TYPE_CHECKING:
@@ -76,6 +78,10 @@ class Train(Declaration):
     def title(self, spec: Spec) -> str:
         args = spec.args
         return f"train {args.get('task')} {args.get('name')} on {args.get('base')}"
+
+    def models_to_remove(self, ended: Process, store: Store, processes: Sequence[Process]) -> list[str]:
+        args = ended.spec.args
+        return superseded_candidates(str(args["name"]), store, processes) if args.get("labelling") else []
 
     def job(self, job: Job, store: Store, config: Config) -> Job:
         before = promoted(job.args["name"], store, job.dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
@@ -12,10 +13,11 @@ from llmos.abi.form import form_dtype
 from llmos.abi.frame import Job
 from llmos.abi.json_type import Json
 from llmos.abi.model import Manifest, split_dataset_ref
-from llmos.abi.process import Priority, Program, Spec
+from llmos.abi.process import Priority, Process, Program, Spec, State
 from llmos.abi.recipe import UNLABELLED
 from llmos.abi.task import Family, spec_of
-from llmos.abi.weak_labels import COMBINES
+from llmos.abi.weak_labels import COMBINES, ENDPOINTS
+from llmos.kernel.children.cleanup import ASKED
 from llmos.kernel.processes.footprint import CHILD_BYTES, FootprintFacts, serving_footprint
 from llmos.kernel.programs.arguments import Text, check_source
 from llmos.kernel.programs.datasets import DatasetProgram, pin_dataset, with_datasets, with_new_name, with_reports
@@ -106,10 +108,19 @@ class WeakLabelData(DatasetProgram):
             name: store.located(ref, form_dtype(store.resolve(ref).dtype, job.dtype)) for name, ref in refs.items()
         }
         settings: dict[str, Json] = {"token_budget": config.token_budget, "kv_bytes": config.kv_bytes}
-        asked: dict[str, Json] = {"endpoint_hosts": list(config.endpoint_hosts), "asked": str(config.home / "asked")}
+        asked: dict[str, Json] = {"endpoint_hosts": list(config.endpoint_hosts), "asked": str(config.home / ASKED)}
         asked |= {"api_key": config.endpoint_key} if config.endpoint_key else {}
         args = job.args | settings | asked | {"vllm_command": config.vllm_command}
         return replace(job, models=job.models | models, args=args)
+
+
+def answers_referred(store: Store, processes: Iterable[Process]) -> frozenset[str] | None:
+    """The names of the files of answers that datasets were made of; None: any may be, for a process is at work."""
+    if any(one.spec.program == WeakLabelData.name and one.state is not State.EXITED for one in processes):
+        return None
+    operations = [one.provenance.get("operation") for one in store.datasets()]
+    named = [one.get(ENDPOINTS) or () for one in operations if isinstance(one, dict)]
+    return frozenset(str(name) for names in named for name in names)
 
 
 PROGRAM = WeakLabelData()

@@ -26,6 +26,8 @@ def disk_use(home: Path, garbage: Iterable[Path]) -> DiskUse:
         reclaimable_bytes=freed_bytes(garbage),
         free_bytes=shutil.disk_usage(home).free,
         uploads_bytes=_size(home / "uploads", seen),
+        asked_bytes=_size(home / "asked", seen),
+        vectors_bytes=_size(home / "vectors", seen),
     )
 
 

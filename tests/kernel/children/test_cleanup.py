@@ -73,6 +73,15 @@ def test_what_would_go_is_told_before(home: Path) -> None:
     assert collectable(home, (), (), NOW) == [(old, 4)]
 
 
+def test_answers_of_an_endpoint_go_after_a_week_unless_a_dataset_was_made_of_them(home: Path) -> None:
+    old, used = (write(home / "asked" / f"{name}.jsonl", NOW - OLD_S - 1) for name in ("old", "used"))
+    young = write(home / "asked" / "young.jsonl", NOW - 1)
+    assert collect(home, (), (), NOW) == 0, "a process may refer to any"
+    assert collectable(home, (), (), NOW, {"used"}) == [(old, 4)]
+    assert collect(home, (), (), NOW, {"used"}) == 4
+    assert [path.exists() for path in (old, used, young)] == [False, True, True]
+
+
 def test_logs_go_with_the_processes_that_the_journal_has_forgotten(home: Path) -> None:
     forgotten, rotated = write(home / "logs" / "1.log"), write(home / "logs" / "1.log.1")
     stay = [

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from llmos.abi.error import BadInput, Fault
-from llmos.abi.model import DatasetManifest
+from llmos.abi.model import DatasetManifest, Kind, Manifest
 from llmos.abi.process import DONE, Process, Program, Progress, Spec, State
 from llmos.kernel.processes.follow_ups import FollowUps
 
@@ -18,13 +19,22 @@ ENDED = Process(1, Spec(Program("label-data"), ARGS), State.EXITED, progress=Pro
 
 
 class Shelf:
-    """A store with rows and no model."""
+    """A store with rows and these models."""
+
+    def __init__(self, *models: Manifest) -> None:
+        self.models = list(models)
 
     def dataset(self, ref: str) -> DatasetManifest:
         return DatasetManifest("rows", int(ref.partition("@")[2]), "classify", (), splits={"train": 60})
 
-    def manifests(self) -> list[Any]:
+    def manifests(self) -> list[Manifest]:
+        return self.models
+
+    def datasets(self) -> list[DatasetManifest]:
         return []
+
+    def promotions(self, name: str) -> tuple[int, ...]:
+        return ()
 
 
 class Service:
@@ -44,15 +54,19 @@ class Service:
         self.processes.append(Process(5, spec))
         return self.processes[-1]
 
+    async def remove(self, refs: Any) -> None:
+        self.done.append(refs)
+
     async def resume(self, pid: int) -> Process:
         self.done.append(pid)
         return self.processes[-1]
 
 
-def look_at(service: Any, *processes: Process) -> list[object]:  # Any: as much of a service as is asked
+def look_at(service: Any, *processes: Process, models: Sequence[Manifest] = ()) -> list[object]:
+    # Any: as much of a service as is asked
     async def main() -> None:
-        store: Any = Shelf()  # Any: likewise
-        follow_ups = FollowUps(store, service)
+        store: Any = Shelf(*models)  # Any: likewise
+        follow_ups = FollowUps(store, service, service.remove)
         for one in processes:
             follow_ups.look(one)
         await follow_ups.close()
@@ -90,3 +104,12 @@ def test_an_interrupted_training_goes_on():
 def test_a_refusal_is_logged_and_stops_nothing(caplog):
     assert len(look_at(Service(is_full=True), ENDED)) == 1
     assert "no room" in caplog.text
+
+
+def test_candidates_that_nobody_needs_go_after_the_training_that_made_a_newer_one():
+    lineage = {"recipe": {"labelling": "rows"}}
+    models = [Manifest("sorter", n, Kind.MODEL, "classify", (), base="minilm:1", lineage=lineage) for n in (1, 2)]
+    trained = Process(3, Spec(Program("train"), {"name": "sorter", "labelling": "rows"}), State.EXITED)
+    trained = replace(trained, progress=Progress(DONE), made=("sorter:2",))
+    assert look_at(Service(), trained, models=models) == [["sorter:1"]]
+    assert look_at(Service(), replace(trained, fault=Fault("bad_input", "no")), models=models) == []

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmos.abi.error import BadInput, BadSetting, NotFound
-from llmos.abi.labelling import next_training_at
+from llmos.abi.labelling import labels_to_learn, next_training_at
 from llmos.abi.model import DatasetManifest, Kind, Manifest, split_dataset_ref
 from llmos.abi.process import DONE, Priority, Process, Program, Progress, Spec, State
 from llmos.kernel.programs import declaration_of, label_data, queue_data
@@ -91,6 +91,16 @@ def test_the_first_training_starts_at_fifty_labels_and_the_next_at_fifty_more():
     assert (found.args["data"], found.args["base"], found.args["epochs"]) == ({"train": "rows@50"}, "minilm", 2)
     assert follow(99, Shelf(version(1, 50))) is None
     assert follow(100, Shelf(version(1, 50))) is not None
+
+
+def test_test_rows_are_no_labels_that_a_training_waits_for():
+    assert labels_to_learn({"train": 5, "validation": 2, "test": 900, "unlabelled": 50}) == 7
+
+
+def test_a_training_says_which_labelling_it_is_of():
+    found = follow(50, Shelf(), settings={"labelling": "another"})
+    assert isinstance(found, Spec)
+    assert found.args["labelling"] == "rows"
 
 
 def test_as_many_labels_as_asked_lie_between_trainings_and_zero_starts_none():
