@@ -46,9 +46,12 @@ class Bench(StrEnum):
     METHODS = "methods"
     DISTIL = "distil"
     FEW_LABELS = "few-labels"
+    LABEL_ORACLE = "label-oracle"
 
 
-WITH_SETS = (Bench.AUGMENTATION, Bench.METHODS, Bench.FEW_LABELS)
+WITH_SETS = (Bench.AUGMENTATION, Bench.METHODS, Bench.FEW_LABELS, Bench.LABEL_ORACLE)
+WITH_SEEDS = (Bench.FEW_LABELS, Bench.LABEL_ORACLE)
+WITH_METHODS = (Bench.METHODS, Bench.LABEL_ORACLE)
 WITH_DTYPE = (Bench.ENCODER, Bench.FINETUNE, Bench.GENERATE, Bench.SERVERS)
 
 
@@ -67,10 +70,15 @@ def main(
     ] = "auto",
     minutes: Annotated[float | None, typer.Option(min=0.1, help="How long the soak lasts.")] = None,
     sets: Annotated[
-        str | None, typer.Option(help="Data sets by commas, in this order (augmentation, methods, few-labels).")
+        str | None,
+        typer.Option(help="Data sets by commas, in this order (augmentation, methods, few-labels, label-oracle)."),
     ] = None,
-    seeds: Annotated[str | None, typer.Option(help="Seeds by commas, such as 1,2,3 (few-labels).")] = None,
-    tried: Annotated[str | None, typer.Option("--methods", help="Training methods by commas (methods).")] = None,
+    seeds: Annotated[
+        str | None, typer.Option(help="Seeds by commas, such as 1,2,3 (few-labels, label-oracle).")
+    ] = None,
+    tried: Annotated[
+        str | None, typer.Option("--methods", help="Training methods by commas (methods); the one of label-oracle.")
+    ] = None,
     data: Annotated[Path, typer.Option(help="The folder of public data sets.")] = texts.DEFAULT,
     home: Annotated[Path, typer.Option(help="The bench's own LLMOS_HOME.")] = HOME,
     device: Annotated[str | None, typer.Option(help="cpu0, cuda0 ...; the best there is if left out.")] = None,
@@ -81,12 +89,14 @@ def main(
         raise typer.Exit(_each())
     if dtype != "auto" and bench not in WITH_DTYPE:
         raise typer.BadParameter(f"{bench} has none; those that have: {', '.join(WITH_DTYPE)}", param_hint="--dtype")
-    if tried is not None and bench is not Bench.METHODS:
-        raise typer.BadParameter(f"{bench} has none; it is of methods", param_hint="--methods")
+    if tried is not None and bench not in WITH_METHODS:
+        raise typer.BadParameter(
+            f"{bench} has none; those that have: {', '.join(WITH_METHODS)}", param_hint="--methods"
+        )
     if sets is not None and bench not in WITH_SETS:
         raise typer.BadParameter(f"{bench} has none; those that have: {', '.join(WITH_SETS)}", param_hint="--sets")
-    if seeds is not None and bench is not Bench.FEW_LABELS:
-        raise typer.BadParameter(f"{bench} has none; {Bench.FEW_LABELS} has", param_hint="--seeds")
+    if seeds is not None and bench not in WITH_SEEDS:
+        raise typer.BadParameter(f"{bench} has none; those that have: {', '.join(WITH_SEEDS)}", param_hint="--seeds")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a daemon we started ends with us
     try:
         if bench is Bench.SERVERS:
@@ -99,7 +109,8 @@ def main(
             record = _methods(full, rounds, count, sets, tried, data.absolute(), home.absolute())
         elif bench in WITH_SETS:
             measure: Callable[..., Record] = _module(bench).measure
-            chosen = {} if seeds is None else {"seeds": _numbers(seeds)}
+            chosen: dict[str, object] = {} if seeds is None else {"seeds": _numbers(seeds)}
+            chosen |= {} if tried is None else {"method": tried}
             record = measure(data.absolute(), home.absolute(), mode="full" if full else "quick", names=sets, **chosen)
         else:
             record = _measure(bench, full, rounds, count, dtype, data.absolute(), home.absolute(), device)
