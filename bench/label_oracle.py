@@ -58,13 +58,14 @@ class Oracle:
     one: FewSet
     seed: int
     method: str
+    mode: str  # by which shares are looked at: those of one mode are kept apart from the other's
     files: Files
     answers: dict[str, str]  # text -> label
     rows: int
 
     @property
     def key(self) -> str:
-        return f"oracle-{self.one.name}-{self.seed}-{self.method}"
+        return f"oracle-{self.one.name}-{self.seed}-{self.method}-{self.mode}"
 
 
 def measure(
@@ -83,7 +84,8 @@ def measure(
         box.base()
         for one in sets:
             for seed in chosen:
-                oracle = open_oracle(data.need(folder, one.name), home / "label-oracle", box, one, seed, method)
+                kept = home / "label-oracle"
+                oracle = open_oracle(data.need(folder, one.name), kept, box, one, seed, method=method, mode=mode)
                 figures += measure_oracle(oracle, SHARES[mode])
     settings = {"base": "minilm", "method": method, "seeds": chosen, "shares": SHARES[mode], "batch": BATCH}
     return Record("label-oracle", mode, settings, tuple(figures))
@@ -92,7 +94,7 @@ def measure(
 def oracle_sets(names: str | None) -> tuple[FewSet, ...]:
     """The sets of these names, with some rows labelled at random; Stop for one that has not one label a text."""
     known = {one.name: one for one in SETS if one.task == "classify"}
-    asked = list(dict.fromkeys(filter(None, map(str.strip, (names or DEFAULT).split(",")))))
+    asked = list(dict.fromkeys(filter(None, map(str.strip, (DEFAULT if names is None else names).split(",")))))
     if not asked or not known.keys() >= set(asked):
         raise Stop(f"--sets is {names!r}. The sets are: {', '.join(known)}")
     found = [known[name] for name in asked]
@@ -101,7 +103,9 @@ def oracle_sets(names: str | None) -> tuple[FewSet, ...]:
     )
 
 
-def open_oracle(source: Path, kept: Path, box: Asking, one: FewSet, seed: int, method: str) -> Oracle:
+def open_oracle(
+    source: Path, kept: Path, box: Asking, one: FewSet, seed: int, *, method: str = AUTO, mode: str = "quick"
+) -> Oracle:
     """The set's files by this seed, and what the oracle knows of its texts."""
     files = write_files(source, kept / f"{one.name}-{seed}", one, seed)
     how = Data("", text=one.columns[0], label=one.columns[1])
@@ -110,7 +114,7 @@ def open_oracle(source: Path, kept: Path, box: Asking, one: FewSet, seed: int, m
     for row in rows:
         answers.setdefault(_plain(row.input["text"]), row.labels[0])
     count = sum(len(path.read_text().splitlines()) for path in (files.few, files.rest))
-    return Oracle(box, kept, one, seed, method, files, answers, count)
+    return Oracle(box, kept, one, seed, method, mode, files, answers, count)
 
 
 def measure_oracle(oracle: Oracle, shares: Sequence[float]) -> list[Figure]:

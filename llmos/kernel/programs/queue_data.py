@@ -18,7 +18,7 @@ from llmos.kernel.programs.arguments import Text, training_dataset
 from llmos.kernel.programs.check_data import EMBEDDING_BYTES, base_of
 from llmos.kernel.programs.datasets import DatasetProgram, pin_dataset, with_datasets, with_reports
 from llmos.kernel.programs.declaration import AdmissionFacts, Arguments
-from llmos.kernel.programs.retraining import interrupted_training, newest_version, trainings_of
+from llmos.kernel.programs.retraining import check_apart, interrupted_training, newest_version, trainings_of
 from llmos.kernel.programs.superseded import superseded_candidates
 from llmos.kernel.programs.traits import Traits
 from llmos.kernel.store.store import Store
@@ -71,6 +71,8 @@ class QueueData(DatasetProgram):
                 value=strategy,
                 expected=list(STRATEGIES),
             )
+        if name := spec.args.get("model"):
+            check_apart(str(name), dataset)
         base = base_of(spec, facts.store)
         if base is None:
             raise BadInput(

@@ -64,6 +64,7 @@ def check_retraining(spec: Spec, facts: AdmissionFacts) -> None:
                 raise BadInput(f"{key} is for a training, and no model is named", key=key, expected="model")
         return
     dataset = facts.store.dataset(spec.args["data"])
+    check_apart(str(spec.args["model"]), dataset)
     training = training_spec(spec.args, dataset, facts.store, spec.device)
     base = facts.store.resolve(training.args["base"])
     if base.kind is not Kind.BASE:
@@ -74,6 +75,18 @@ def check_retraining(spec: Spec, facts: AdmissionFacts) -> None:
             base=base.base,
         )
     TRAIN.check(training, base, facts)
+
+
+def check_apart(name: str, dataset: DatasetManifest) -> None:
+    """BadInput for a model of the dataset's own name: a training keeps its rows as versions of the model's name, and
+    the next answers would go to these."""
+    if name == dataset.name:
+        raise BadInput(
+            f"{name} is the name of the dataset, and a training keeps its rows as a dataset of the model's name. Name "
+            f"the model otherwise, such as {name}-model",
+            key="model",
+            value=name,
+        )
 
 
 def trainings_of(name: str, dataset: str, processes: Iterable[Process]) -> list[Process]:

@@ -1,6 +1,6 @@
 """Superseded candidates: versions trained while people labelled, once a newer one of the same labelling is here.
 
-A version that was ever promoted is no such candidate: rollback may return to it.
+The promoted version stays, and the one promoted before it, to which a rollback returns.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from llmos.abi.process import Process, State
 if TYPE_CHECKING:
     from llmos.kernel.store.store import Store
 
+ROLLBACK = 2  # the promoted version, and the one before it
 NAMING = ("base", "model", "teacher")  # the arguments of processes that name a model
 
 
 def superseded_candidates(name: str, store: Store, processes: Iterable[Process]) -> list[str]:
-    """The refs of this name's versions that nobody needs: never promoted, named by nothing, and older than another
-    one of the same labelling and dtype.
+    """The refs of this name's versions that nobody needs: not promoted, not the way back from what is, named by
+    nothing, and older than another one of the same labelling and dtype.
 
     What a process works with, or may go on with, stays until it has ended.
     """
@@ -29,7 +30,7 @@ def superseded_candidates(name: str, store: Store, processes: Iterable[Process])
         return []
     versions = [one for one in store.manifests() if one.name == name and one.kind is Kind.MODEL and _labelling(one)]
     newest = {(_labelling(one), one.dtype): one.version for one in sorted(versions, key=lambda one: one.version)}
-    kept = {f"{name}:{version}" for version in store.promotions(name)}.union(*at_work)
+    kept = {f"{name}:{version}" for version in store.promotions(name)[-ROLLBACK:]}.union(*at_work)
     old = [one for one in versions if one.version < newest[_labelling(one), one.dtype] and one.ref not in kept]
     return [one.ref for one in old if not _is_referred_to(one, store)]
 

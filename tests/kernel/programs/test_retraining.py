@@ -157,6 +157,7 @@ def test_the_state_has_labels_model_training_and_what_is_waited_for():
         (BadSetting, "epoch", {"model": "sorter", "settings": {"epoch": 2}}),
         (BadInput, "name", {"model": "minilm"}),
         (BadInput, "base", {"model": "other", "base": "sorter"}),
+        (BadInput, "model", {"model": "rows"}),
     ],
 )
 def test_a_training_that_cannot_be_is_refused_before_anybody_labels(tmp_path: Path, kind, key, args):
