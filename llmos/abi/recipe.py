@@ -19,6 +19,8 @@ from llmos.abi.distillation import (
     TEACHER_WEIGHT,
     Distillation,
 )
+from llmos.abi.endpoint import EXAMPLE as ADDRESS
+from llmos.abi.endpoint import endpoint_in, is_address
 from llmos.abi.error import BadSetting
 from llmos.abi.json_type import Json
 from llmos.abi.method import MethodSpec, method_names, method_of, method_specs
@@ -141,7 +143,7 @@ class Recipe:
     contrastive: bool | None = field(default=None, metadata=LATER)  # texts by pairs, then a head; None: with few rows
     learn_validation: bool | None = field(default=None, metadata=LATER)  # None: where few rows would be left for it
     method_settings: dict[str, Json] = field(default_factory=dict, metadata=LATER)  # the method's own: rank, alpha ...
-    teacher: str | None = field(default=None, metadata=LATER)  # a model of the store, to be distilled
+    teacher: str | None = field(default=None, metadata=LATER)  # a model of the store or of an endpoint, to be distilled
     teacher_weight: float = field(default=TEACHER_WEIGHT, metadata=LATER)  # in the loss of a row with a label
     teacher_temperature: float = field(default=TEACHER_TEMPERATURE, metadata=LATER)  # over 1: softer targets
     soft_labels: bool = field(default=True, metadata=LATER)  # learn the probabilities of labels that rules gave
@@ -307,8 +309,7 @@ def _check_distillation(recipe: Recipe) -> None:
         raise _bad(
             "teacher_temperature", recipe.teacher_temperature, f"from {LEAST_TEMPERATURE:g} to {MOST_TEMPERATURE:g}"
         )
-    if not spec_of(recipe.task).has_labels:
-        raise _bad("teacher", recipe.teacher, f"left out: it teaches labels, and {recipe.task} has none")
+    _check_taught(recipe, recipe.teacher, changed)
     neutrals: tuple[tuple[str, object], ...] = (
         ("class_weights", "none"),
         ("label_smoothing", 0.0),
@@ -318,6 +319,24 @@ def _check_distillation(recipe: Recipe) -> None:
     for key, neutral in neutrals:
         if getattr(recipe, key) != neutral:
             raise _bad(key, getattr(recipe, key), f"{neutral} where a teacher answers the rows")
+
+
+def _check_taught(recipe: Recipe, teacher: str, changed: list[str]) -> None:
+    """Check that the task's rows can be answered by a teacher, and by one behind an address if it is such."""
+    spec = spec_of(recipe.task)
+    if not spec.has_labels and not spec.is_generative:
+        raise _bad("teacher", teacher, f"left out: it teaches labels and texts, and {recipe.task} has neither")
+    if spec.is_generative:
+        if changed:
+            raise _bad(changed[0], getattr(recipe, changed[0]), f"left out: a teacher of {recipe.task} writes texts")
+        if objective_in(recipe.options) is not None:
+            raise _bad("objective", objective_in(recipe.options), "left out where a teacher writes the answers")
+    if not is_address(teacher):
+        return
+    if endpoint_in(teacher) is None:
+        raise _bad("teacher", teacher, f"an address with the name of its model behind a #, such as {ADDRESS}")
+    if not spec.is_generative and (spec.family is not Family.LABELS or recipe.options.get("multi_label")):
+        raise _bad("teacher", teacher, f"a model of the store for {recipe.task}: an address gives a text one label")
 
 
 def _check_self_training(recipe: Recipe) -> None:

@@ -73,9 +73,10 @@ def train(
     ] = None,
     test: Annotated[str | None, typer.Option(help="Rows to measure on (default: part of --data).")] = None,
     teacher: Annotated[
-        str | None, typer.Option(help="A model whose answers are learned too; the base may be smaller than its.")
+        str | None,
+        typer.Option(help="Whose answers are learned too: a model, or an address such as http://host:8000/v1#model."),
     ] = None,
-    unlabelled: Annotated[str | None, typer.Option(help="Rows without labels, to learn from too.")] = None,
+    unlabelled: Annotated[str | None, typer.Option(help="Rows without labels or answers, to learn from too.")] = None,
     method: Annotated[
         str | None, typer.Option(help="What is trained: auto (the default), lora, full, head ... (docs/methods.md).")
     ] = None,

@@ -15,7 +15,7 @@ from llmos.abi.row_path import split_part
 from llmos.data.bad_rows import BadRows
 from llmos.data.cells import plain_value
 from llmos.data.classes import class_names_by_column, with_class_names
-from llmos.data.families import input_reader_of, rows_of
+from llmos.data.families import InputReader, input_reader_of, rows_of
 from llmos.data.formats import lines, open_table
 from llmos.data.row import R, Rows
 from llmos.data.row_reader import LeftOut, RowReader
@@ -113,11 +113,18 @@ def _record(item: Record | BadRow) -> Record:
 
 
 def stream_rows(
-    path: str, data: Data, task: str, options: dict[str, Json], *, is_labelled: bool = True
+    path: str,
+    data: Data,
+    task: str,
+    options: dict[str, Json],
+    *,
+    is_labelled: bool = True,
+    inputs: InputReader | None = None,
 ) -> RowStream[Any]:
     """The file opened for this task; BadRow or BadInput where its columns do not tell what they are for.
 
-    Of a file that is not labelled the inputs alone are read, whatever labels it has.
+    Of a file that is not labelled the inputs alone are read, whatever labels it has: by `inputs`, where it is not the
+    family's own reader of rows that are labelled afterwards.
     """
     family = rows_of(task)
     if not is_labelled and data.format is None and Path(split_part(path)[0]).suffix.lower() == lines.SUFFIX:
@@ -125,7 +132,10 @@ def stream_rows(
     table = open_table(Path(path), data, family.column_names(task), family.example(task))
     if not table.sample:
         raise _unreadable(table)
-    reader = family.row_reader(task, table, data, options) if is_labelled else input_reader_of(task)(task, table, data)
+    if is_labelled:
+        reader = family.row_reader(task, table, data, options)
+    else:
+        reader = (inputs or input_reader_of(task))(task, table, data)
     stream = RowStream(table, reader, data.on_bad_row != "skip", bool(options.get("skip_empty", False)))
     stream.class_names = class_names_by_column(table, reader.columns.get("label"), data.class_names)
     return stream

@@ -10,6 +10,7 @@ from typing import Any
 from llmos.abi.json_type import Json
 from llmos.abi.recipe import UNLABELLED, Data
 from llmos.data.datasets.dataset_reader import open_dataset
+from llmos.data.families import taught_reader_of
 from llmos.data.reader import stream_rows
 from llmos.data.row import Row
 from llmos.data.splits import Splits, key_of
@@ -38,4 +39,5 @@ def _read(data: Data, task: str, options: dict[str, Json], folders: Mapping[str,
         return [stored.row for stored in open_dataset(Path(folders[source]), task, options).rows(UNLABELLED)]
     if data.unlabelled is None:
         return []
-    return list(stream_rows(source, replace(data, format=None, query=None), task, options, is_labelled=False))
+    how, inputs = replace(data, format=None, query=None), taught_reader_of(task)
+    return list(stream_rows(source, how, task, options, is_labelled=False, inputs=inputs))

@@ -78,7 +78,6 @@ def said_of_answers(task: str, count: int, settings: Settings) -> dict[str, str]
     return {"answers": f"to {len(chosen_of(count, settings)):,} of {count:,} test rows, greedy, {most}"}
 
 
-@torch.inference_mode()
 def write(
     candidate: Candidate,
     prompts: Sequence[Rendered],
@@ -87,6 +86,26 @@ def write(
     on_done: Callable[[int], None] = lambda done: None,
 ) -> list[str]:
     """The likeliest continuation of each prompt, of at most so many tokens, or what the model has room for."""
+    return [one.text for one in write_answers(candidate, prompts, most, on_done=on_done)]
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenAnswer:
+    """What was written to a prompt, and whether it came to its end by itself."""
+
+    text: str
+    is_whole: bool
+
+
+@torch.inference_mode()
+def write_answers(
+    candidate: Candidate,
+    prompts: Sequence[Rendered],
+    most: int,
+    *,
+    on_done: Callable[[int], None] = lambda done: None,
+) -> list[WrittenAnswer]:
+    """As `write`, and whether each continuation is whole."""
     loaded = candidate.loaded
     assert loaded.causal is not None
     each = token_bytes(loaded.config, loaded.kv_dtype.itemsize)
@@ -95,7 +114,7 @@ def write(
     order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i].ids))
     waiting = [_Answer(i, _begin_sequence(loaded, prompts[i], most, pool)) for i in order]
     live: list[_Answer] = []
-    texts = [""] * len(prompts)
+    texts = [WrittenAnswer("", is_whole=False)] * len(prompts)
     done = 0
     while waiting or live:
         while waiting and len(live) < AT_ONCE and waiting[-1].take_blocks(most):
@@ -114,7 +133,8 @@ def write(
             sequence.generation.advance(len(ids), scores)
         for one in live:
             if one.is_done:
-                texts[one.place] = one.sequence.generation.text
+                generation = one.sequence.generation
+                texts[one.place] = WrittenAnswer(generation.text, generation.finish_reason != "length")
                 one.sequence.release()
                 done += 1
         live = [one for one in live if not one.is_done]

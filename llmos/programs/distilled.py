@@ -71,11 +71,18 @@ class Distilled:
 
     def _speeds(self, theirs: Evaluator) -> dict[str, Json]:
         """Tokens and rows per CPU second of both, on one core, by turns, as both are served."""
+        student = replace(self.evaluator, candidate=self.as_served())
+        return self._rates({"teacher": theirs, "student": student})
+
+    def speed_of(self, one: Evaluator) -> dict[str, float]:
+        """Tokens and rows per CPU second of one model alone."""
+        return self._rates({"student": one})["student"]
+
+    def _rates(self, models: Mapping[str, Evaluator]) -> dict[str, dict[str, float]]:
         rows = self.rows[:: max(1, len(self.rows) // SPEED_ROWS)][:SPEED_ROWS]
-        student = replace(self.evaluator, candidate=self._as_served())
         counts: dict[str, int] = {}
         runs: dict[str, Passes] = {}
-        for who, one in (("teacher", theirs), ("student", student)):
+        for who, one in models.items():
             cut = replace(one, settings=replace(one.settings, options={**one.settings.options, "truncate": True}))
             runs[who], counts[who] = _passes(one.candidate, cut.examples(rows)), len(rows)
         rates = tokens_per_second(runs)
@@ -84,7 +91,7 @@ class Distilled:
             for who, rate in rates.items()
         }
 
-    def _as_served(self) -> Candidate:
+    def as_served(self) -> Candidate:
         """The student from its files: what is served is not what was trained, whose layers keep what gradients need."""
         recipe = self.recipe
         manifest = Manifest(

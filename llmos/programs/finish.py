@@ -174,6 +174,13 @@ class Finish:
         """What the teacher's distillation has cost and gained; nothing without a teacher."""
         if not self.recipe.teacher:
             return {}
+        if self.lessons.told is not None:
+            from llmos.programs.told_answers import compare_told  # only of a teacher that answers in words
+
+            parts = self.channel, self.job, self.recipe, evaluator, self.data.splits.test, predicted
+            found = compare_told(Distilled(*parts, self.base, folder), self.lessons.told)
+            self.report(Progress("compare", message=f"Distilled from {found['summary']}"))
+            return found
         splits, known = self.data.splits, known_keys(self.job, self.job.models["teacher"], self.report)
         student = Distilled(self.channel, self.job, self.recipe, evaluator, splits.test, predicted, self.base, folder)
         found = student.measure(self.lessons, len(splits.train), known)
@@ -299,6 +306,9 @@ def _of_teacher(distilled: dict[str, Json]) -> dict[str, str]:
     if not distilled:
         return {}
     taught = f"{distilled['labelled']:,} labelled rows and {distilled['unlabelled']:,} without labels"
+    if "refused" in distilled:
+        left_out = f"{distilled['refused']:,} of {distilled['asked']:,} answers were left out"
+        return {"distilled from": str(distilled["summary"]), "teacher's rows": f"{taught}; {left_out}"}
     how = f"weight {distilled['weight']:g}, temperature {distilled['temperature']:g}"
     return {"distilled from": str(distilled["summary"]), "teacher's rows": f"{taught}; {how}"}
 

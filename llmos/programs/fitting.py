@@ -11,6 +11,7 @@ from llmos.abi.error import BadInput
 from llmos.abi.frame import Job, ModelPath
 from llmos.abi.process import Progress
 from llmos.abi.recipe import Recipe, distillation_of
+from llmos.abi.task import is_generative
 from llmos.data.dataset import LoadedData
 from llmos.evaluation.evaluator import Evaluator
 from llmos.evaluation.predictions import predict
@@ -103,7 +104,7 @@ class Fitting:
     def _loss(self, candidate: Candidate, train: Sequence[Example[Any]]) -> Loss:
         """The task's loss; with a teacher, or labels by rules, that of their soft targets."""
         recipe, labels = self.recipe, len(self.data.splits.labels)
-        if recipe.teacher:
+        if recipe.teacher and not is_generative(recipe.task):
             how = distillation_of(recipe)
             many = bool(recipe.options.get("multi_label", False))
             return SoftManyLabelsLoss(how, labels) if many else SoftLabelLoss(how)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,13 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from llmos.abi.endpoint import is_address
 from llmos.abi.error import BadInput
 from llmos.abi.frame import Job, ModelPath
 from llmos.abi.method import is_on_base
 from llmos.abi.process import Progress
 from llmos.abi.recipe import Recipe
+from llmos.abi.task import is_generative
 from llmos.data.dataset import LoadedData
 from llmos.data.unlabelled import unlabelled_rows
 from llmos.evaluation.evaluator import Evaluator, load_evaluator
@@ -36,6 +38,23 @@ TOKENS_AT_ONCE = 4096
 
 
 @dataclass(frozen=True, slots=True)
+class Told:
+    """What a teacher that answers in words has said: of how many rows it was asked, how many answers are none that can
+    be learned, how many labelled rows stand beside, and the middle of the seconds that an answer took.
+
+    `tested` has its answers to test rows, by their places: as predictions of the task's family.
+    """
+
+    teacher: str
+    asked: int
+    refused: int
+    labelled: int
+    seconds: float
+    tested: Mapping[int, Any]
+    most_tokens: int = 0  # of an answer, where it is a text
+
+
+@dataclass(frozen=True, slots=True)
 class Lessons:
     """The teacher's logits of every unit of each row, [units, labels] a row: of the training rows, then of those
     without labels."""
@@ -44,12 +63,30 @@ class Lessons:
     train: tuple[Tensor, ...] = ()
     bare: tuple[Tensor, ...] = ()
     digest: str = ""
+    told: Told | None = None  # of a teacher that answers in words
 
     def examples(self, evaluator: Evaluator, examples: list[Example[Any]]) -> list[Example[Any]]:  # Any: targets
         """The training examples with what the teacher says of them, and those of the rows without labels."""
+        if not self.train:  # what the teacher has written are targets as others are
+            return examples
         task, tokenizer = evaluator.task, evaluator.candidate.loaded.tokenizer
         bare = bare_examples(task, self.unlabelled, self.bare, tokenizer, evaluator.settings)
         return [*soft_examples(task, examples, self.train), *bare]
+
+
+def lessons_of(channel: Channel, job: Job, recipe: Recipe, data: LoadedData) -> tuple[LoadedData, Lessons]:
+    """The data as the teacher changes it, and what the teacher says of the rows; Stopped before all is said."""
+    assert recipe.teacher is not None
+    if is_generative(recipe.task):
+        from llmos.programs.written_lessons import ask_for_texts  # only where a teacher writes
+
+        return ask_for_texts(channel, job, recipe, data)
+    if is_address(recipe.teacher):
+        from llmos.programs.endpoint_teacher import ask_for_labels  # imports httpx, only for an address
+
+        return data, ask_for_labels(channel, job, recipe, data)
+    data = taught_data(data, job.models["teacher"])
+    return data, ask_teacher(channel, job, recipe, data)
 
 
 def taught_data(data: LoadedData, teacher: ModelPath) -> LoadedData:

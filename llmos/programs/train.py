@@ -33,7 +33,7 @@ from llmos.programs.fitting import CHECKPOINTS, Fitting, go_on
 from llmos.programs.method_choice import with_method
 from llmos.programs.preference_training import reading_options, with_form, with_objective
 from llmos.programs.resident import with_resident
-from llmos.programs.teaching import Lessons, ask_teacher, taught_data
+from llmos.programs.teaching import Lessons, lessons_of
 from llmos.programs.tracking import begin_tracking, track_figures
 from llmos.programs.weak_training import weak_digest, with_soft_labels
 from llmos.training.candidate import Candidate
@@ -78,11 +78,10 @@ def prepare(channel: Channel, assignment: Job, recipe: Recipe) -> Training | Non
         return None
     lessons = Lessons()
     if recipe.teacher:
-        data = taught_data(data, assignment.models["teacher"])
         try:
-            lessons = ask_teacher(channel, assignment, recipe, data)
+            data, lessons = lessons_of(channel, assignment, recipe, data)
         except Stopped:
-            print("Stopped while the teacher answered; it is asked again", flush=True)
+            print("Stopped while the teacher answered; what it has not said is asked again", flush=True)
             return None
     augmented = augment_training(channel, assignment, recipe, data, base)
     factor = float(base.manifest.options.get("rate_factor", 1.0))

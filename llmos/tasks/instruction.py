@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Protocol, cast
 
 from llmos.abi.error import TooLong
 from llmos.abi.json_type import Json
@@ -75,3 +76,20 @@ def _fitting(
                 raise too_long(WHAT, size, limit, settings) from error
             order = replace(order, text=tokenizer.decode(encoded.ids[:left]))
     return put(order, how)
+
+
+class OrderingTask(Protocol):
+    """A task that a model which was not trained for it does by an order."""
+
+    def order(self, asked: Json, settings: Settings) -> Order:
+        """What is asked of the model."""
+        ...
+
+
+def messages_of(task: object, asked: Json, settings: Settings) -> list[Json]:
+    """An input of a generative task as messages to any model that chats."""
+    if "messages" in asked:
+        return list(asked["messages"])
+    if hasattr(task, "order"):
+        return list(cast("OrderingTask", task).order(asked, settings).message()["messages"])
+    return [{"role": "user", "content": next(iter(asked.values()))}]

@@ -54,14 +54,14 @@ class Summarize:
         if tokenizer.reader is not None:
             told = self._source_of(tokenizer.reader)
             return [encoder_decoder.render_source(told, one["text"], tokenizer, settings) for one in inputs]
-        return [self._order(one).render(tokenizer, settings) for one in inputs]
+        return [self.order(one, settings).render(tokenizer, settings) for one in inputs]
 
     def teach(self, asked: Json, answer: Json, tokenizer: TrainingTokenizer, settings: Settings) -> Rendered:
         if tokenizer.reader is not None:
             return encoder_decoder.render_pair(
                 self._source_of(tokenizer.reader), asked["text"], answer, tokenizer, settings
             )
-        return self._order(asked).render_target(answer, tokenizer, settings)
+        return self.order(asked, settings).render_target(answer, tokenizer, settings)
 
     def parse(self, raw: Json, rendered: Rendered, settings: Settings, params: dict[str, Json]) -> Json:
         return {"text": raw["text"], **ending(raw)}
@@ -74,7 +74,8 @@ class Summarize:
             )
         return one.summarize()
 
-    def _order(self, asked: Json) -> Order:
+    def order(self, asked: Json, settings: Settings) -> Order:
+        """What is asked of a model that was not trained for it."""
         length = "" if self.max_words is None else f" in at most {self.max_words} words"
         return Order(f"Summarize this text{length}. Answer with the summary only.", asked["text"], "Summary:")
 

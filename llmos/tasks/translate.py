@@ -55,13 +55,13 @@ class Translate:
         if tokenizer.reader is not None:
             told = tokenizer.reader.translate(*self._languages(settings))
             return [encoder_decoder.render_source(told, one["text"], tokenizer, settings) for one in inputs]
-        return [self._order(one, settings).render(tokenizer, settings) for one in inputs]
+        return [self.order(one, settings).render(tokenizer, settings) for one in inputs]
 
     def teach(self, asked: Json, answer: Json, tokenizer: TrainingTokenizer, settings: Settings) -> Rendered:
         if tokenizer.reader is not None:
             told = tokenizer.reader.translate(*self._languages(settings))
             return encoder_decoder.render_pair(told, asked["text"], answer, tokenizer, settings)
-        return self._order(asked, settings).render_target(answer, tokenizer, settings)
+        return self.order(asked, settings).render_target(answer, tokenizer, settings)
 
     def parse(self, raw: Json, rendered: Rendered, settings: Settings, params: dict[str, Json]) -> Json:
         return {"text": raw["text"], **ending(raw)}
@@ -70,7 +70,8 @@ class Translate:
         known = [language_of(settings.options.get(key), key) for key in LANGUAGES]
         return self.source or known[0], self.target or known[1]
 
-    def _order(self, asked: Json, settings: Settings) -> Order:
+    def order(self, asked: Json, settings: Settings) -> Order:
+        """What is asked of a model that was not trained for it; BadInput without a target language."""
         source, target = self._languages(settings)
         if target is None:
             raise BadInput(

@@ -17,7 +17,8 @@ from llmos.data.datasets.stored_row import StoredRow
 from llmos.data.row import LabelRow
 from llmos.data.weak_labels.reading import read_rules
 from llmos.data.weak_labels.rules import EndpointRule
-from llmos.programs.endpoint_voter import EndpointAnswer, EndpointVoter, KeptAnswers, endpoint_voter
+from llmos.programs.endpoint_client import EndpointAnswer, KeptAnswers
+from llmos.programs.endpoint_voter import EndpointVoter, endpoint_voter
 from llmos.testing.chat_server import Answer, ChatServer, chat_server, completion
 from llmos.testing.daemon import beside
 from llmos.testing.errors import fails_with
@@ -42,9 +43,9 @@ def voting(folder: Path, answer: Answer, **args: Json) -> Iterator[tuple[Endpoin
     _, channel, close = beside()
     with chat_server(answer) as server:
         one = rule(server.url, float(args.pop("least", 0.0)))
-        given = {"endpoint_hosts": [one.host], "api_key": KEY, "asked": str(folder / "asked"), **args}
+        given = {"endpoint_hosts": [one.address.host], "api_key": KEY, "asked": str(folder / "asked"), **args}
         voter = endpoint_voter(channel, Job(1, "", given, str(folder)), one, NUMBERS, "rules.yaml, line 2")
-        voter.first_wait_s = 0.0
+        voter.client.first_wait_s = 0.0
         try:
             with voter.client:
                 yield voter, server
@@ -98,21 +99,21 @@ def test_a_passing_failure_is_asked_again_and_at_most_four_at_a_time(tmp_path: P
 
     with voting(tmp_path, answer) as (voter, _):
         assert voter.votes(rows(*(f"ball {at}" for at in range(12)))) == [0] * 12
-        assert voter.asked == 24
+        assert voter.client.asked == 24
     assert most <= 4
 
 
 def test_what_was_answered_is_not_asked_again_by_the_next_run(tmp_path: Path) -> None:
     with chat_server(label_of) as server:
         one = rule(server.url)
-        args = {"endpoint_hosts": [one.host], "asked": str(tmp_path / "asked")}
+        args = {"endpoint_hosts": [one.address.host], "asked": str(tmp_path / "asked")}
         asked = []
         for texts in (("a ball", "a bank"), ("a ball", "a bank", "a third")):
             _, channel, close = beside()
             voter = endpoint_voter(channel, Job(1, "", args, str(tmp_path)), one, NUMBERS, "here")
             with voter.client:
                 assert voter.votes(rows(*texts))[:2] == [0, 1]
-            asked.append(voter.asked)
+            asked.append(voter.client.asked)
             close()
     assert asked == [2, 1]
     (file,) = (tmp_path / "asked").iterdir()
@@ -139,7 +140,7 @@ def test_what_a_server_refuses_for_good_is_an_error(tmp_path: Path, status: int,
 
 def test_a_server_that_is_not_there_is_offline(tmp_path: Path) -> None:
     with voting(tmp_path, label_of) as (voter, _):
-        voter.rule = rule("http://127.0.0.1:9/v1")
+        voter.client.endpoint = rule("http://127.0.0.1:9/v1").address
         with pytest.raises(Offline) as caught:
             voter.votes(rows("a ball"))
     assert caught.value.detail["url"] == "http://127.0.0.1:9/v1"

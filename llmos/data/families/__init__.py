@@ -9,7 +9,7 @@ from llmos.abi.error import BadInput
 from llmos.abi.json_type import Json
 from llmos.abi.recipe import Data
 from llmos.abi.task import Family, spec_of, tasks_in
-from llmos.data.families import labels, pairs, spans, tags, text
+from llmos.data.families import labels, pairs, prompts, spans, tags, text
 from llmos.data.row_reader import RowReader
 from llmos.data.table import Table
 
@@ -75,6 +75,12 @@ FAMILIES: Mapping[Family, RowFamily] = {
 
 InputReader = Callable[[str, Table, Data], RowReader[Any]]
 INPUT_READERS: Mapping[Family, InputReader] = {Family.LABELS: labels.input_reader, Family.TAGS: tags.input_reader}
+TAUGHT_READERS: Mapping[Family, InputReader] = {Family.TEXT: prompts.input_reader}
+
+
+def taught_reader_of(task: str) -> InputReader:
+    """How rows are made that a teacher is to answer; BadInput for a task whose rows no teacher answers."""
+    return TAUGHT_READERS.get(spec_of(task).family) or input_reader_of(task)
 
 
 def input_reader_of(task: str) -> InputReader:

@@ -119,7 +119,7 @@ def row_reader(task: str, table: Table, data: Data, options: dict[str, Json]) ->
         return preferences.row_reader(task, table, form, data)
     shape = shape_of(task)
     roles = shape.roles
-    at = _talks(table, data) if shape.finds_talks else None
+    at = talks_column(table, data) if shape.finds_talks else None
     if at is not None:
         if not shape.learns_talks:
             raise BadInput(
@@ -135,7 +135,7 @@ def row_reader(task: str, table: Table, data: Data, options: dict[str, Json]) ->
         return _pair_reader(task, table, pair)
     places, note = assign_columns(table, roles, data)
     check = task_of(task).check
-    more = _prompt_parts(table, places) if roles is PROMPTED and data.text is None else PromptParts()
+    more = prompt_parts(table, places) if roles is PROMPTED and data.text is None else PromptParts()
     more.refuse_unused(table, task, is_talk=shape.learns_talks)
 
     def row(record: Record) -> TextRow:
@@ -206,7 +206,7 @@ class PromptParts:
         cell = None if self.system is None else record.cells[self.system]
         said = [{"role": "system", "content": text_in(table, record.line, cell, "system")}] if is_filled(cell) else []
         turns = None if self.history is None else record.cells[self.history]
-        for turn in _parse_list(table, record.line, turns) if is_filled(turns) else ():
+        for turn in parse_list(table, record.line, turns) if is_filled(turns) else ():
             if not isinstance(turn, (list, tuple)) or len(turn) != 2:
                 way_out = 'A history is a list of turns: [["a question", "its answer"]]'
                 raise bad_row(table.path, record.line, "a turn is no pair", way_out, turn, kind="history")
@@ -215,7 +215,7 @@ class PromptParts:
         return [*said, {"role": "user", "content": asked}]
 
 
-def _prompt_parts(table: Table, places: dict[str, int]) -> PromptParts:
+def prompt_parts(table: Table, places: dict[str, int]) -> PromptParts:
     """The columns called input, system and history that no role has taken, and in which something stands."""
     names = {name.lower(): i for i, name in reversed(list(enumerate(table.names))) if i not in places.values()}
     filled = {name: i for name, i in names.items() if any(map(is_filled, table.column(i)))}
@@ -227,7 +227,7 @@ def _prompt_parts(table: Table, places: dict[str, int]) -> PromptParts:
     )
 
 
-def _talks(table: Table, data: Data) -> int | None:
+def talks_column(table: Table, data: Data) -> int | None:
     """The column of conversations: the one told as text where no answer's column is told, or one of a known name."""
     if data.label is not None:
         return None
@@ -244,7 +244,7 @@ def _conversation_reader(task: str, table: Table, at: int) -> RowReader[TextRow]
 
     def row(record: Record) -> TextRow | LeftOut:
         cells = record.cells
-        talk = cells[at] if system is None else _led_by_system(table, record.line, cells[at], cells[system])
+        talk = cells[at] if system is None else led_by_system(table, record.line, cells[at], cells[system])
         return _conversation(task, table, record.line, talk, None if tools is None else cells[tools])
 
     used = frozenset(i for i in (at, tools, system) if i is not None)
@@ -253,10 +253,10 @@ def _conversation_reader(task: str, table: Table, at: int) -> RowReader[TextRow]
 
 def _conversation(task: str, table: Table, line: int, messages: Json, tools: Json) -> TextRow | LeftOut:
     """The conversation, of which the assistant's last message is learned; left out where that has the weight 0."""
-    turns, weight = _as_messages(table, line, _parse_list(table, line, messages))
+    turns, weight = as_messages(table, line, parse_list(table, line, messages))
     said = {
         "messages": turns,
-        **({"tools": _parse_list(table, line, tools)} if tools else {}),
+        **({"tools": parse_list(table, line, tools)} if tools else {}),
     }
     try:
         checked = task_of(task).check(said)
@@ -277,16 +277,16 @@ def _conversation(task: str, table: Table, line: int, messages: Json, tools: Jso
     return TextRow({**checked, "messages": before}, last["content"], str(table.path), line, _whole(last))
 
 
-def _led_by_system(table: Table, line: int, talk: Json, system: Json) -> Json:
+def led_by_system(table: Table, line: int, talk: Json, system: Json) -> Json:
     """The conversation behind the system prompt of its row, unless it has one of its own."""
-    turns = _parse_list(table, line, talk)
+    turns = parse_list(table, line, talk)
     has_own = isinstance(turns, list) and turns[:1] and "system" in (turns[0].get("role"), turns[0].get("from"))
     if not is_filled(system) or not isinstance(turns, list) or has_own:
         return turns
     return [{"role": "system", "content": text_in(table, line, system, "system")}, *turns]
 
 
-def _as_messages(table: Table, line: int, turns: Json) -> tuple[Json, Json]:
+def as_messages(table: Table, line: int, turns: Json) -> tuple[Json, Json]:
     """Messages with role and content, from ShareGPT's turns too, and the last one's weight (None: it has none)."""
     if not isinstance(turns, list):
         return turns, None
@@ -307,7 +307,7 @@ def _as_messages(table: Table, line: int, turns: Json) -> tuple[Json, Json]:
     return messages, weight
 
 
-def _parse_list(table: Table, line: int, cell: Json) -> Json:
+def parse_list(table: Table, line: int, cell: Json) -> Json:
     """A list as JSON lines and Parquet have it, or its JSON as text."""
     if not isinstance(cell, str):
         return _plain(cell)

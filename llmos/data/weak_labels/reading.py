@@ -6,8 +6,9 @@ import re
 import warnings
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
-from urllib.parse import urlsplit
 
+from llmos.abi.endpoint import EXAMPLE as ADDRESS
+from llmos.abi.endpoint import endpoint_in
 from llmos.abi.error import BadInput
 from llmos.data.weak_labels.rules import (
     HYPOTHESIS,
@@ -27,7 +28,7 @@ from llmos.data.yaml_source import Fields, Node, YamlSource, parse
 MOST_RULES = 1_000
 MOST_PATTERN = 10_000  # characters
 EXAMPLE = "{label: sports, keywords: [team, coach, 'world cup']}"
-ENDPOINT = "endpoint: 'http://host:8000/v1#model'"
+ENDPOINT = f"endpoint: '{ADDRESS}'"
 FILE_KEYS = ("labels", "rules")
 COMMON = ("name",)
 SHOWN = 10  # labels that an error names
@@ -155,17 +156,12 @@ def _chat(name: str, line: int, node: Fields, source: YamlSource) -> ChatRule:
 
 def _endpoint(name: str, line: int, node: Fields, source: YamlSource) -> EndpointRule:
     address = source.text(node.of["endpoint"], "endpoint", ENDPOINT)
-    url, _, model = address.partition("#")
-    try:
-        parts = urlsplit(url)
-        is_whole = parts.scheme in ("http", "https") and bool(parts.hostname) and bool(model) and parts.port != 0
-    except ValueError:
-        is_whole = False
-    if not is_whole or "@" in parts.netloc or parts.query:
+    found = endpoint_in(address)
+    if found is None:
         what = "endpoint is no address of a server with the name of its model behind a #, without a password"
         raise source.error(node.lines["endpoint"], what, ENDPOINT)
     return EndpointRule(
-        name, line, url.rstrip("/"), model, *_prompt_parts(node, source, "endpoint"), _least(node, source)
+        name, line, found.url, found.model, *_prompt_parts(node, source, "endpoint"), _least(node, source)
     )
 
 

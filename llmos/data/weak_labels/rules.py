@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+
+from llmos.abi.endpoint import Endpoint
 
 HYPOTHESIS = "{}"
 
@@ -88,10 +89,9 @@ class EndpointRule(WeakRule):
     least: float
 
     @property
-    def host(self) -> str:
-        """Host and port, as the setting `endpoint_hosts` names them."""
-        parts = urlsplit(self.url)
-        return f"{parts.hostname}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
+    def address(self) -> Endpoint:
+        """Where it is asked."""
+        return Endpoint(self.url, self.model)
 
 
 @dataclass(frozen=True, slots=True)

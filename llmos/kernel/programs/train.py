@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, get_type_hints
 
 from llmos.abi.auto_method import BEFORE_AUTO
 from llmos.abi.device import LeaseKind
+from llmos.abi.endpoint import is_address
 from llmos.abi.engine import DEFAULT, check_engine
 from llmos.abi.error import BadInput
 from llmos.abi.frame import Job
@@ -16,7 +17,8 @@ from llmos.abi.method import is_on_base
 from llmos.abi.model import Kind, Manifest, check_name
 from llmos.abi.process import Priority, Process, Program, Spec
 from llmos.abi.recipe import Recipe, check, recipe_of
-from llmos.abi.task import spec_of
+from llmos.abi.task import is_generative, spec_of
+from llmos.kernel.children.cleanup import ASKED
 from llmos.kernel.processes.footprint import FootprintFacts, training_footprint, weights_bytes
 from llmos.kernel.programs.arguments import check_source, in_int8, promoted, training_dataset
 from llmos.kernel.programs.declaration import AdmissionFacts, Arguments, Declaration, PathRules
@@ -50,13 +52,13 @@ class Train(Declaration):
         check_engine(DEFAULT, model)
         recipe = self.recipe(spec)
         _check_recipe(recipe, facts)
-        if recipe.teacher:
+        if recipe.teacher and not is_address(recipe.teacher):
             spec = replace(spec, args={**spec.args, "teacher": _check_teacher(recipe, facts.store).ref})
         return _on_floats(replace(spec, args={**spec.args, "method": recipe.method}), model, facts.store)
 
     def beside_bytes(self, spec: Spec, store: Store) -> int:
         ref = spec.args.get("teacher")
-        if not ref:
+        if not ref or is_address(str(ref)):
             return 0
         teacher = store.resolve(str(ref))
         base = [store.resolve(teacher.base)] if teacher.base is not None and is_on_base(teacher.method) else []
@@ -86,14 +88,18 @@ class Train(Declaration):
     def job(self, job: Job, store: Store, config: Config) -> Job:
         before = promoted(job.args["name"], store, job.dtype)
         ref = job.args.get("teacher")
-        if ref:
+        asked: dict[str, Json] = {}
+        if ref and is_address(str(ref)):
+            asked = {"endpoint_hosts": list(config.endpoint_hosts), "asked": str(config.home / ASKED)}
+            asked |= {"api_key": config.endpoint_key} if config.endpoint_key else {}
+        elif ref:
             before |= {"teacher": store.located(str(ref), job.dtype)}
         datasets = {
             ref: folder for one in before.values() for ref, folder in training_dataset(one.manifest, store).items()
         }
         quantized = in_int8(job.models["base"].manifest, store, job.dtype)
         tracks = str(config.home / TRACKS)
-        args = {"method": BEFORE_AUTO, **job.args}  # of a journal without it, written before there was a rule
+        args = {"method": BEFORE_AUTO, **job.args, **asked}  # of a journal without it, written before there was a rule
         models = job.models | before | quantized
         return replace(job, args=args, models=models, datasets=job.datasets | datasets, tracks=tracks)
 
@@ -117,7 +123,10 @@ def _check_teacher(recipe: Recipe, store: Store) -> Manifest:
     """The teacher's version; BadInput if it cannot teach this recipe's task."""
     teacher = store.resolve(str(recipe.teacher))
     why = ""
-    if teacher.kind is Kind.BASE:
+    writes = is_generative(recipe.task)
+    if teacher.kind is Kind.BASE and writes:
+        why = "" if is_generative(teacher.task) else "is a base that does not write"
+    elif teacher.kind is Kind.BASE:
         why = "is a base, which has no labels to teach"
     elif teacher.task != recipe.task:
         why = f"does {teacher.task}, not {recipe.task}"

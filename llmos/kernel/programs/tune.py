@@ -6,11 +6,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, get_type_hints
 
 from llmos.abi.device import LeaseKind
+from llmos.abi.endpoint import is_address
 from llmos.abi.error import BadInput
 from llmos.abi.frame import Job
 from llmos.abi.model import Manifest
 from llmos.abi.process import Program, Spec
 from llmos.abi.recipe import Recipe, recipe_of
+from llmos.abi.task import is_generative
 from llmos.abi.tuning import TUNE_ARGUMENTS, check_tuning
 from llmos.kernel.processes.footprint import CHILD_BYTES, FootprintFacts
 from llmos.kernel.programs.arguments import Text
@@ -47,6 +49,13 @@ class Tune(Train):
                 "with it",
                 key="data.unlabelled",
                 value=recipe.data.unlabelled,
+            )
+        if recipe.teacher and (is_address(recipe.teacher) or is_generative(recipe.task)):
+            raise BadInput(
+                "Trials of a search ask no teacher for texts, and none behind an address. Leave teacher out, and "
+                "train what the search finds with it",
+                key="teacher",
+                value=recipe.teacher,
             )
         for key in ("contrastive", "learn_validation"):
             if getattr(recipe, key):

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 from llmos.abi.device import LeaseKind
+from llmos.abi.endpoint import is_address
 from llmos.abi.engine import engine_of
 from llmos.abi.error import BadInput
 from llmos.abi.form import form_dtype
@@ -116,11 +117,16 @@ class WeakLabelData(DatasetProgram):
 
 def answers_referred(store: Store, processes: Iterable[Process]) -> frozenset[str] | None:
     """The names of the files of answers that datasets were made of; None: any may be, for a process is at work."""
-    if any(one.spec.program == WeakLabelData.name and one.state is not State.EXITED for one in processes):
+    if any(_may_ask(one.spec) and one.state is not State.EXITED for one in processes):
         return None
     operations = [one.provenance.get("operation") for one in store.datasets()]
     named = [one.get(ENDPOINTS) or () for one in operations if isinstance(one, dict)]
     return frozenset(str(name) for names in named for name in names)
+
+
+def _may_ask(spec: Spec) -> bool:
+    """Whether it asks endpoints: by rules, or as a training whose teacher is one."""
+    return spec.program == WeakLabelData.name or is_address(str(spec.args.get("teacher") or ""))
 
 
 PROGRAM = WeakLabelData()
