@@ -232,7 +232,7 @@ SETTINGS: tuple[Setting, ...] = (
         "endpoint_hosts",
         _list_of(_text),
         "host:port, separated by commas, a list in the file",
-        "Servers of other models that rules may ask for labels: rows are sent there. None by default",
+        "Servers of other models that rules and teachers may ask: rows are sent there. None by default",
     ),
     Setting(
         "endpoint_key",
