@@ -159,4 +159,8 @@ def test_the_version_names_the_answers_of_the_server_that_was_asked(shop: Shop, 
     assert answers_referred(store, []) == {file.stem}
     at_work = Process(7, Spec(Program("weak-label-data")), State.INTERRUPTED)
     assert answers_referred(store, [at_work]) is None
+    teaching = replace(at_work, spec=Spec(Program("train"), {"teacher": "http://models.example/v1#large"}))
+    assert answers_referred(store, [teaching]) is None
+    taught = replace(at_work, spec=Spec(Program("train"), {"teacher": "mood:1"}))
+    assert answers_referred(store, [taught]) == {file.stem}
     assert answers_referred(store, [replace(at_work, state=State.EXITED)]) == {file.stem}
