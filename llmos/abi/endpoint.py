@@ -10,7 +10,7 @@ SCHEMES = ("http", "https")
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
+class EndpointAddress:
     """A server's address, which ends with /v1, and the name that it knows its model by."""
 
     url: str
@@ -33,7 +33,7 @@ def is_address(text: str) -> bool:
     return text.partition("://")[0].lower() in SCHEMES and "://" in text
 
 
-def endpoint_in(text: str) -> Endpoint | None:
+def endpoint_in(text: str) -> EndpointAddress | None:
     """The endpoint in such a text; None if it is none: without a model, with a password or a query."""
     url, _, model = text.partition("#")
     try:
@@ -43,4 +43,4 @@ def endpoint_in(text: str) -> Endpoint | None:
         return None
     if not is_whole or "@" in parts.netloc or parts.query:
         return None
-    return Endpoint(url.rstrip("/"), model)
+    return EndpointAddress(url.rstrip("/"), model)

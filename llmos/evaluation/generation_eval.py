@@ -90,7 +90,7 @@ def write(
 
 
 @dataclass(frozen=True, slots=True)
-class WrittenAnswer:
+class WholeAnswer:
     """What was written to a prompt, and whether it came to its end by itself."""
 
     text: str
@@ -104,7 +104,7 @@ def write_answers(
     most: int,
     *,
     on_done: Callable[[int], None] = lambda done: None,
-) -> list[WrittenAnswer]:
+) -> list[WholeAnswer]:
     """As `write`, and whether each continuation is whole."""
     loaded = candidate.loaded
     assert loaded.causal is not None
@@ -114,7 +114,7 @@ def write_answers(
     order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i].ids))
     waiting = [_Answer(i, _begin_sequence(loaded, prompts[i], most, pool)) for i in order]
     live: list[_Answer] = []
-    texts = [WrittenAnswer("", is_whole=False)] * len(prompts)
+    texts = [WholeAnswer("", is_whole=False)] * len(prompts)
     done = 0
     while waiting or live:
         while waiting and len(live) < AT_ONCE and waiting[-1].take_blocks(most):
@@ -134,7 +134,7 @@ def write_answers(
         for one in live:
             if one.is_done:
                 generation = one.sequence.generation
-                texts[one.place] = WrittenAnswer(generation.text, generation.finish_reason != "length")
+                texts[one.place] = WholeAnswer(generation.text, generation.finish_reason != "length")
                 one.sequence.release()
                 done += 1
         live = [one for one in live if not one.is_done]

@@ -21,7 +21,7 @@ from typing import Any
 
 import httpx
 
-from llmos.abi.endpoint import Endpoint
+from llmos.abi.endpoint import EndpointAddress
 from llmos.abi.error import BadInput, Forbidden, Offline
 from llmos.abi.frame import Job
 from llmos.abi.json_type import Json
@@ -70,7 +70,7 @@ class KeptAnswers:
         for line in self.path.read_bytes().split(b"\n"):
             try:
                 digest, text, probability, *more = json.loads(line)
-                self.by_digest[digest] = _kept(text, probability, *more)
+                self.by_digest[digest] = _read_answer(text, probability, *more)
             except (ValueError, TypeError):
                 continue
 
@@ -87,7 +87,9 @@ class KeptAnswers:
             self.by_digest[digest] = answer
 
 
-def _kept(text: str, probability: float | None, tokens: Any = (), seconds: float = 0.0, is_whole: bool = True) -> Any:
+def _read_answer(
+    text: str, probability: float | None, tokens: Any = (), seconds: float = 0.0, is_whole: bool = True
+) -> Any:
     """An answer as a line has it; lines of earlier versions have its text and probability alone."""
     return EndpointAnswer(text, probability, tuple((a, b, c) for a, b, c in tokens), seconds, is_whole)
 
@@ -96,7 +98,7 @@ def _kept(text: str, probability: float | None, tokens: Any = (), seconds: float
 class EndpointClient:
     """One model behind an address; a context that closes its connections. `asked` counts the requests sent."""
 
-    endpoint: Endpoint
+    endpoint: EndpointAddress
     connections: httpx.Client
     kept: KeptAnswers
     asked: int = 0
@@ -155,7 +157,7 @@ class EndpointClient:
             began = time.monotonic()
             answer = self._post(bodies[form])
             if answer.status_code in REFUSING:
-                refusal = refusal or _refused(answer, self.endpoint)
+                refusal = refusal or _describe_refusal(answer, self.endpoint)
                 continue
             found = answer_in(_check(answer, self.endpoint), self.endpoint, time.monotonic() - began)
             self._form = max(self._form, form)
@@ -184,7 +186,7 @@ class EndpointClient:
         )
 
 
-def _check(answer: httpx.Response, endpoint: Endpoint) -> httpx.Response:
+def _check(answer: httpx.Response, endpoint: EndpointAddress) -> httpx.Response:
     status = answer.status_code
     if status in (401, 403):
         raise Forbidden(
@@ -193,24 +195,24 @@ def _check(answer: httpx.Response, endpoint: Endpoint) -> httpx.Response:
             key="endpoint_key",
         )
     if not answer.is_success:
-        raise BadInput(_refused(answer, endpoint), url=endpoint.url, status=status)
+        raise BadInput(_describe_refusal(answer, endpoint), url=endpoint.url, status=status)
     return answer
 
 
-def _refused(answer: httpx.Response, endpoint: Endpoint) -> str:
+def _describe_refusal(answer: httpx.Response, endpoint: EndpointAddress) -> str:
     why = f"refuses to answer for {endpoint.model}"
     if answer.status_code == 404:
         why = f"has no model {endpoint.model}, or is no OpenAI-shaped address"
     return f"{endpoint.url} {why} (status {answer.status_code}): {answer.text[:300]}"
 
 
-def answer_in(response: httpx.Response, endpoint: Endpoint, seconds: float = 0.0) -> EndpointAnswer:
+def answer_in(response: httpx.Response, endpoint: EndpointAddress, seconds: float = 0.0) -> EndpointAnswer:
     """The text of a completion, and the product of its tokens' probabilities; BadInput if it is none."""
     try:
         choice = response.json()["choices"][0]
         text = str(choice["message"]["content"] or "")
         scored = (choice.get("logprobs") or {}).get("content") or []
-        tokens = tuple(map(_scored, scored))
+        tokens = tuple(map(_token_of, scored))
         is_whole = choice.get("finish_reason") != "length"
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise BadInput(
@@ -221,7 +223,7 @@ def answer_in(response: httpx.Response, endpoint: Endpoint, seconds: float = 0.0
     return EndpointAnswer(text, likely, tokens, round(seconds, 4), is_whole)
 
 
-def _scored(one: Json) -> ScoredToken:
+def _token_of(one: Json) -> ScoredToken:
     among = {str(top["token"]): float(top["logprob"]) for top in one.get("top_logprobs") or ()}
     return str(one["token"]), float(one["logprob"]), among
 
@@ -234,7 +236,7 @@ def _wait_of(answer: httpx.Response, otherwise: float) -> float:
         return otherwise
 
 
-def endpoint_client(job: Job, endpoint: Endpoint, where: str) -> EndpointClient:
+def endpoint_client(job: Job, endpoint: EndpointAddress, where: str) -> EndpointClient:
     """The client of an endpoint that `where` names; Forbidden for a server that the daemon's owner has not named."""
     hosts = [str(one) for one in job.args.get("endpoint_hosts") or ()]
     if endpoint.host not in hosts:

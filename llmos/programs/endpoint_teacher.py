@@ -28,7 +28,7 @@ from llmos.data.weak_labels.prompt import messages
 from llmos.evaluation.families.labels import LabelPrediction
 from llmos.programs.channel import Channel
 from llmos.programs.endpoint_client import Bodies, EndpointAnswer, endpoint_client, median_seconds
-from llmos.programs.teaching import Lessons, Told
+from llmos.programs.teaching import Lessons, SpokenLessons
 
 MOST_CHARS = 8_000  # of a text
 MOST_TOKENS = 64  # of an answer
@@ -49,7 +49,7 @@ def ask_for_labels(channel: Channel, job: Job, recipe: Recipe, data: LoadedData)
     known = [(row, one) for row, one in zip(bare, shares, strict=False) if one is not None]
     if not known:
         refuse_all(str(recipe.teacher), len(bare), "a label", answers[0].refusal or answers[0].text)
-    told = Told(
+    told = SpokenLessons(
         str(recipe.teacher),
         len(bare),
         len(bare) - len(known),

@@ -38,7 +38,7 @@ TOKENS_AT_ONCE = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class SpokenLessons:
     """What a teacher that answers in words has said: of how many rows it was asked, how many answers are none that can
     be learned, how many labelled rows stand beside, and the middle of the seconds that an answer took.
 
@@ -63,7 +63,7 @@ class Lessons:
     train: tuple[Tensor, ...] = ()
     bare: tuple[Tensor, ...] = ()
     digest: str = ""
-    told: Told | None = None  # of a teacher that answers in words
+    told: SpokenLessons | None = None  # of a teacher that answers in words
 
     def examples(self, evaluator: Evaluator, examples: list[Example[Any]]) -> list[Example[Any]]:  # Any: targets
         """The training examples with what the teacher says of them, and those of the rows without labels."""

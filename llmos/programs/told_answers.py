@@ -17,13 +17,13 @@ from llmos.evaluation.statistics.comparison import compare
 from llmos.nn.speed import Passes, tokens_per_second
 from llmos.programs.distilled import Distilled
 from llmos.programs.served_answers import ServedJudge
-from llmos.programs.teaching import Told, load_teacher
+from llmos.programs.teaching import SpokenLessons, load_teacher
 from llmos.tasks import task as task_of
 
 WRITTEN_ROWS = 8  # test rows that the speed of writing is measured on
 
 
-def compare_told(student: Distilled, told: Told) -> dict[str, Json]:
+def compare_told(student: Distilled, told: SpokenLessons) -> dict[str, Json]:
     """For the evidence. Of the test rows, those count that both have answered."""
     student.channel.report(Progress("compare", message=f"comparing with its teacher {told.teacher}"))
     said: dict[str, Json] = {
@@ -56,7 +56,7 @@ def _metrics(student: Distilled, tested: Mapping[int, Any]) -> dict[str, Json]: 
     return {**found.plain(), "rows": len(rows)}
 
 
-def _speeds(student: Distilled, told: Told) -> dict[str, Json]:
+def _speeds(student: Distilled, told: SpokenLessons) -> dict[str, Json]:
     """The teacher's seconds an answer, as they passed here; and what the student computes in a CPU second of one core,
     as a teacher of the store does, which is measured beside it."""
     served = replace(student.evaluator, candidate=student.as_served())

@@ -28,7 +28,7 @@ from llmos.evaluation.generation_eval import LONGER, chosen_of, write_answers
 from llmos.programs.channel import Channel, Stopped
 from llmos.programs.endpoint_client import EndpointAnswer, KeptAnswers, endpoint_client, median_seconds
 from llmos.programs.endpoint_teacher import refuse_all, rows_to_ask
-from llmos.programs.teaching import Lessons, Told, load_teacher
+from llmos.programs.teaching import Lessons, SpokenLessons, load_teacher
 from llmos.tasks import Settings
 from llmos.tasks import task as task_of
 from llmos.tasks.instruction import messages_of
@@ -64,7 +64,7 @@ def ask_for_texts(channel: Channel, job: Job, recipe: Recipe, data: LoadedData) 
         refuse_all(ref, len(bare), "whole", found[0].text)
     tested = {place: TextPrediction(0.0, 0, one.text) for place, one in zip(places, found[len(bare) :], strict=True)}
     seconds = median_seconds(found)
-    told = Told(ref, len(bare), len(bare) - len(written), len(splits.train), seconds, tested, most)
+    told = SpokenLessons(ref, len(bare), len(bare) - len(written), len(splits.train), seconds, tested, most)
     return _with_written(data, written, ref, bytes.fromhex(job.row_key)), Lessons(told=told)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from llmos.abi.endpoint import Endpoint, endpoint_in, is_address
+from llmos.abi.endpoint import EndpointAddress, endpoint_in, is_address
 
 
 @pytest.mark.parametrize(
@@ -17,7 +17,7 @@ from llmos.abi.endpoint import Endpoint, endpoint_in, is_address
 )
 def test_an_address_has_a_server_and_a_model(text: str, host: str) -> None:
     found = endpoint_in(text)
-    assert isinstance(found, Endpoint)
+    assert isinstance(found, EndpointAddress)
     assert found.host == host
     assert found.url.endswith("/v1")
     assert endpoint_in(found.ref) == found

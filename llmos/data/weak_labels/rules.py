@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from llmos.abi.endpoint import Endpoint
+from llmos.abi.endpoint import EndpointAddress
 
 HYPOTHESIS = "{}"
 
@@ -89,9 +89,9 @@ class EndpointRule(WeakRule):
     least: float
 
     @property
-    def address(self) -> Endpoint:
+    def address(self) -> EndpointAddress:
         """Where it is asked."""
-        return Endpoint(self.url, self.model)
+        return EndpointAddress(self.url, self.model)
 
 
 @dataclass(frozen=True, slots=True)
