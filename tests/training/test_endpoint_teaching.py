@@ -83,7 +83,7 @@ def writing(folder: Path, task: str, rows: int = 60) -> Path:
     return path
 
 
-def test_rows_without_labels_get_them_from_an_address_and_what_is_no_label_is_counted(tmp_path: Path) -> None:
+def test_rows_get_labels_from_an_address_and_what_is_no_label_is_counted(tmp_path: Path) -> None:
     with taught(tmp_path, label_server) as (job, server):
         daemon = run(job)
     evidence = daemon.offers[-1].draft["evidence"]
@@ -183,7 +183,7 @@ def test_what_cannot_teach_says_why(tmp_path: Path) -> None:
     def talking(body: Json) -> tuple[int, Json]:
         return 200, completion("who knows")
 
-    with taught(tmp_path, lacking) as (job, _), pytest.raises(BadInput, match="has no model big"):
+    with taught(tmp_path, lacking) as (job, server), fails_with(BadInput, status=404, url=server.url):
         run(job)
     with taught(tmp_path, talking) as (job, _), fails_with(BadInput, key="teacher", rows=26):
         run(job)
