@@ -6,16 +6,19 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 from llmos.abi.error import LlmosError
 from llmos.abi.json_type import Json
+from llmos.abi.process import Process
 from llmos.cli.answer_file import AnswerFile
 from llmos.cli.sending import reachable
 
 if TYPE_CHECKING:
     from llmos.sdk.client import Client
 
+Show = Callable[[Process], None]
 Clients = Callable[[], AbstractContextManager["Client"]]
 
 
@@ -47,7 +50,14 @@ class Exchanged:
 
 
 def exchange(
-    client: Client, plan: LabelPlan, given: AnswerFile, ref: str, without: Sequence[str], *, wants_rows: bool
+    client: Client,
+    plan: LabelPlan,
+    given: AnswerFile,
+    ref: str,
+    without: Sequence[str],
+    *,
+    wants_rows: bool,
+    on_progress: Show | None = None,
 ) -> Exchanged:
     """Put the answers so far in, and ask for rows that are none of `without`."""
     said = ""
@@ -62,6 +72,7 @@ def exchange(
                     model=plan.model,
                     retrain=plan.retrain,
                     base=plan.base,
+                    on_progress=on_progress,
                     **plan.settings,
                 )
                 arrived = True
@@ -73,7 +84,13 @@ def exchange(
         queue = None
         if wants_rows and client.labelling(ref).unlabelled:
             queue = client.queue_dataset(
-                ref, n=plan.n, strategy=plan.strategy, base=plan.base, model=plan.model, without=without
+                ref,
+                n=plan.n,
+                strategy=plan.strategy,
+                base=plan.base,
+                model=plan.model,
+                without=without,
+                on_progress=on_progress,
             )
     except LlmosError as error:
         return Exchanged(ref, said, error=error)
@@ -87,6 +104,7 @@ class Beside:
         self._clients = clients
         self._thread: threading.Thread | None = None
         self._found: Exchanged | Exception | None = None
+        self._progress: SimpleQueue[Process | None] = SimpleQueue()  # None: it is over
 
     @property
     def is_running(self) -> bool:
@@ -97,24 +115,31 @@ class Beside:
         """Begin an exchange; there must be none running."""
         assert self._thread is None
         without = list(without)
+        progress = self._progress = SimpleQueue()
 
         def work() -> None:
             try:
                 with self._clients() as client:
-                    self._found = exchange(client, plan, given, ref, without, wants_rows=wants_rows)
+                    self._found = exchange(
+                        client, plan, given, ref, without, wants_rows=wants_rows, on_progress=progress.put
+                    )
             except LlmosError as error:  # no daemon
                 self._found = Exchanged(ref, error=error)
             except Exception as error:  # noqa: BLE001  # the top of a thread: it is raised where the outcome is taken
                 self._found = error
+            finally:
+                progress.put(None)
 
         # A daemon thread: whoever leaves with Ctrl-C does not wait, and unsent answers are in the file.
         self._thread = threading.Thread(target=work, name="label-exchange", daemon=True)
         self._thread.start()
 
-    def take(self, *, wait: bool) -> Exchanged | None:
-        """The outcome, once; None while it is not there, or if nothing was begun."""
+    def take(self, *, wait: bool, show: Show = lambda process: None) -> Exchanged | None:
+        """The outcome, once; None while it is not there, or if nothing was begun. `show` sees what is waited for."""
         if self._thread is None or (self._thread.is_alive() and not wait):
             return None
+        while (process := self._progress.get()) is not None:
+            show(process)
         self._thread.join()
         self._thread, found, self._found = None, self._found, None
         if isinstance(found, Exception):

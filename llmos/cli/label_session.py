@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import sys
 from collections import deque
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 from llmos.abi.error import BadInput, LlmosError
 from llmos.abi.json_type import Json
 from llmos.abi.labelling import LabellingState, RowAnswer
 from llmos.cli.answer_file import AnswerFile
-from llmos.cli.label_exchange import Beside, Clients, Exchanged, LabelPlan
+from llmos.cli.label_exchange import Beside, Clients, Exchanged, LabelPlan, Show
 from llmos.cli.label_text import estimate_line, names_in, row_lines, training_line
 from llmos.cli.terminal import note, say
-from llmos.cli.typed_label import HELP, Typed, read_typed
+from llmos.cli.typed_label import HELP, KEYS, Typed, read_typed
 
 if TYPE_CHECKING:
     from llmos.sdk.client import Client
@@ -58,9 +59,18 @@ class LabelSession:
         """Ask until the person stops or no row is left; what was answered is in the dataset then."""
         if self.given.answers:
             note(f"{len(self.given.answers):,} answers from before are put in first ({self.given.path})")
-        while self._has_row() and self._ask(self._next()):
-            pass
-        self._finish()
+        if self.keyboard.is_live:
+            note(KEYS)
+        try:
+            while self._has_row() and self._ask(self._next()):
+                pass
+            self._finish()
+        except KeyboardInterrupt:
+            if self.given.answers:
+                note(
+                    f"\n{len(self.given.answers):,} answers are kept ({self.given.path}). The next session puts them in"
+                )
+            raise
 
     def _next(self) -> Json:
         return self.back[0] if self.back else self.rows[0]
@@ -73,8 +83,18 @@ class LabelSession:
                 self._look()
             return True
         self._begin()
-        self._take(wait=True)
+        with self._showing() as show:
+            found = self.beside.take(wait=True, show=show)
+        self._go_on(found, is_awaited=True)
         return bool(self.rows)
+
+    def _showing(self) -> AbstractContextManager[Show]:
+        """How a person who waits sees how far it is."""
+        if not (self.keyboard.is_live and sys.stderr.isatty()):
+            return nullcontext(lambda process: None)
+        from llmos.cli.progress import bar
+
+        return bar()
 
     def _begin(self) -> None:
         if not self.beside.is_running:
@@ -83,14 +103,16 @@ class LabelSession:
 
     def _take(self, *, wait: bool) -> None:
         """Go over to the version and the rows that an exchange brought; its error is raised where rows are needed."""
-        found = self.beside.take(wait=wait)
+        self._go_on(self.beside.take(wait=wait), is_awaited=wait)
+
+    def _go_on(self, found: Exchanged | None, *, is_awaited: bool) -> None:
         if found is None:
             return
         self.ref = found.ref
         if found.said:
             note(found.said)
         if found.error is not None:
-            if wait:
+            if is_awaited:
                 raise found.error
             note(f"The answers wait in {self.given.path}: {found.error.message}")
         elif found.queue is None:

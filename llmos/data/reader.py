@@ -137,7 +137,8 @@ def stream_rows(
     else:
         reader = (inputs or input_reader_of(task))(task, table, data)
     stream = RowStream(table, reader, data.on_bad_row != "skip", bool(options.get("skip_empty", False)))
-    stream.class_names = class_names_by_column(table, reader.columns.get("label"), data.class_names)
+    named = data.class_names if is_labelled else None  # of the labels, which are not read
+    stream.class_names = class_names_by_column(table, reader.columns.get("label"), named)
     return stream
 
 

@@ -53,7 +53,7 @@ def main(channel: Channel, job: Job) -> None:
                     writer.add(UNLABELLED, bare)
                 else:
                     counts["passed over"] += 1
-                    writer.add(split, stored)
+                    writer.add(split, answers.with_comments(stored))
             if missing:
                 shown = ", ".join(sorted(missing)[:SHOWN])
                 raise BadInput(

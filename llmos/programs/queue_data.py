@@ -26,6 +26,7 @@ from llmos.abi.method import is_on_base
 from llmos.abi.model import Manifest
 from llmos.abi.process import DONE, Progress
 from llmos.abi.recipe import UNLABELLED
+from llmos.abi.task import Family, spec_of
 from llmos.data.dataset import training_keys
 from llmos.data.datasets.stored_row import StoredRow
 from llmos.data.labelling.acquisition import choose_rows, shortlist
@@ -39,6 +40,7 @@ from llmos.nn.kept_vectors import KeptVectors
 from llmos.programs.channel import Channel, Stopped
 from llmos.programs.dataset_operation import counter, keep_result, reader_of, rows_of, size_of
 from llmos.programs.resident import with_resident
+from llmos.tasks.tag import OUTSIDE
 
 SEED = 7
 MOST_ASKED = 1_000  # rows that the candidate is asked about, unless more of them are wanted
@@ -83,7 +85,7 @@ def main(channel: Channel, job: Job) -> None:
         "task": manifest.task,
         "is_multi": bool(manifest.options.get("multi_label")),
         "strategy": strategy,
-        "labels": list(found.labels or manifest.labels),
+        "labels": _kinds(manifest.task, found.labels or manifest.labels),
         "labelled": labels_to_learn(manifest.splits),
         "unlabelled": unlabelled,
         "suggested_by": by,
@@ -97,6 +99,13 @@ def main(channel: Channel, job: Job) -> None:
         said += f". {found.estimate.sentence}"
     print(said, flush=True)
     channel.report(Progress(DONE, len(rows), len(rows), "rows", {}, f"{ref}: {said}"))
+
+
+def _kinds(task: str, labels: Sequence[str]) -> list[str]:
+    """What an answer may name: the labels, or the kinds of entities that the tags are of."""
+    if spec_of(task).family is not Family.TAGS:
+        return list(labels)
+    return list(dict.fromkeys(tag.partition("-")[2] for tag in labels if tag != OUTSIDE))
 
 
 def _counter(channel: Channel, phase: str) -> Callable[[int, int], None]:

@@ -146,6 +146,22 @@ def test_a_person_who_stops_keeps_what_was_answered(tmp_path):
     assert [box.answers[one] for one in box.rows[:3]] == ["refund", None, "repair"]
 
 
+def test_who_leaves_by_ctrl_c_is_told_where_the_answers_are(tmp_path, capsys):
+    def leave() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        session(Box(6), tmp_path, Typed("refund", leave)).run()
+    said = capsys.readouterr().err
+    assert "1 answers are kept" in said
+    assert str(tmp_path / "rows.jsonl") in said
+
+
+def test_a_person_is_told_the_keys(tmp_path, capsys):
+    session(Box(6), tmp_path, Typed("/q")).run()
+    assert "/? shows all keys" in capsys.readouterr().err
+
+
 def test_a_daemon_that_goes_away_loses_nothing(tmp_path):
     box = Box(8)
 

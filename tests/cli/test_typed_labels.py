@@ -29,6 +29,26 @@ def test_a_label_that_is_a_number_goes_before_a_suggestions_number():
     assert read_typed("1", ["0", "1"], ["0", "1"]).value == "1"
 
 
+def test_where_labels_are_numbers_a_number_is_no_suggestions_number():
+    with fails_with(BadInput, key="value"):
+        read_typed("2", ["0", "1"], ["0", "1"])
+
+
+def test_yes_is_the_first_suggestion_and_no_the_other_of_two_labels():
+    two = ["spam", "ham"]
+    assert [read_typed(line, two, ["ham", "spam"]).value for line in ("y", "Yes", "n", "no")] == [
+        "ham",
+        "ham",
+        "spam",
+        "spam",
+    ]
+    assert read_typed("y", LABELS, SUGGESTED).value == "shipping"
+    assert read_typed("n", ["never", "always"], ["always"]).value == "never", "a label that begins so goes first"
+    for labels, suggested in ((LABELS, SUGGESTED), (two, []), (["ham"], ["ham"])):
+        with fails_with(BadInput, key="value"):
+            read_typed("n", labels, suggested)
+
+
 @pytest.mark.parametrize(
     ("line", "key"), [("re", "value"), ("nonsense", "value"), ("9", "value"), ("+", "value"), ("/x", "command")]
 )
@@ -54,12 +74,14 @@ def test_a_slash_begins_a_command(line, name):
 
 
 def test_spans_are_first_and_last_word_and_label():
-    assert read_typed("3-4 LOC, 0 PER", [], [], words=5).value == [[3, 5, "LOC"], [0, 1, "PER"]]
+    kinds = ["LOC", "ORG", "PER"]
+    assert read_typed("3-4 LOC, 0 PER", kinds, [], words=5).value == [[3, 5, "LOC"], [0, 1, "PER"]]
+    assert read_typed("3-4 lo,0 +Boat", kinds, [], words=5).value == [[3, 5, "LOC"], [0, 1, "Boat"]]
     assert read_typed("-", [], [], words=5).value == []
     assert read_typed("", [], [[[0, 1, "PER"]]], words=5).value == [[0, 1, "PER"]]
 
 
-@pytest.mark.parametrize("line", ["PER", "4-3 PER", "5 PER", "0-1 PER, 1 LOC", "0 "])
+@pytest.mark.parametrize("line", ["PER", "4-3 PER", "5 PER", "0-1 PER, 1 LOC", "0 ", "0 ship"])
 def test_spans_outside_of_the_words_or_over_others_are_refused(line):
     with fails_with(BadInput, key="value"):
-        read_typed(line, [], [], words=5)
+        read_typed(line, ["LOC", "PER"], [], words=5)

@@ -120,6 +120,15 @@ def test_a_row_that_everybody_passes_over_stays_without_a_label():
     assert applied(RowAnswer("aa", None, "ada"), RowAnswer("aa", "yes", "bob")).row.labels == ("yes",)
 
 
+def test_a_comment_on_a_row_that_was_passed_over_is_kept_with_it():
+    answers = RowAnswers()
+    answers.add([RowAnswer("0", None, "ada", "which one?"), RowAnswer("1", None, "ada")])
+    commented = answers.with_comments(StoredRow("0", TEXT))
+    assert commented.extra[ANSWERS] == [{"by": "ada", "value": None, "comment": "which one?"}]
+    assert commented.row == TEXT
+    assert answers.with_comments(StoredRow("1", TEXT)) == StoredRow("1", TEXT)
+
+
 def test_spans_of_words_become_tags_and_places_in_the_text():
     row = with_label(WORDS, [[3, 5, "LOC"], [0, 1, "PER"]])
     assert row.tags == ("B-PER", "O", "O", "B-LOC", "I-LOC")

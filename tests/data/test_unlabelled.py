@@ -49,6 +49,12 @@ def test_of_a_labelled_file_only_the_text_is_read(tmp_path):
     assert set(stream.left_out()) == {"label", "source"}
 
 
+def test_names_of_classes_are_of_the_labelled_file_alone(tmp_path):
+    (tmp_path / "raw.txt").write_text("one\ntwo\n")
+    named = Data("", class_names="no,yes")
+    assert len(list(stream_rows(str(tmp_path / "raw.txt"), named, "classify", {}, is_labelled=False))) == 2
+
+
 def test_a_column_is_taken_as_the_text_only_where_it_alone_holds_texts(tmp_path):
     path = tmp_path / "rows.csv"
     path.write_text("1,Where is my card now?\n2,It was lost on the way.\n")

@@ -65,6 +65,13 @@ class RowAnswers:
             return None
         return replace(stored, row=without_label(stored.row), extra={**stored.extra, ANSWERS: kept})
 
+    def with_comments(self, stored: Stored) -> Stored:
+        """A row that all have passed over, with what they said where somebody left a comment; else as it was."""
+        kept = self._answers_of(stored)
+        if not any(one.get("comment") for one in kept):
+            return stored
+        return replace(stored, extra={**stored.extra, ANSWERS: kept})
+
     def _answers_of(self, stored: Stored) -> list[dict[str, Json]]:
         """The answers that the row has, with these in place of the same people's earlier ones."""
         kept = {str(one["by"]): one for one in stored.extra.get(ANSWERS, ()) if isinstance(one, dict)}
