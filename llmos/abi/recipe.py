@@ -51,7 +51,7 @@ SELF_TRAINED = (Family.LABELS, Family.TAGS)  # families of tasks that learn from
 MOST_ROUNDS = 5
 CLASS_WEIGHTS = ("none", "balanced")
 DTYPES = ("float32", "bfloat16")
-BASE_DTYPES = ("float32", "bfloat16", "int8")
+BASE_DTYPES = ("float32", "bfloat16", "int8", "int4")
 SERVE_DTYPES = ("float", "int8")
 POOLINGS = ("mean", "cls", "last", "max")
 

@@ -92,7 +92,7 @@ def train(
     class_names: ClassNames = None,
     on_bad_row: OnBadRow = None,
     base_dtype: Annotated[
-        str | None, typer.Option(help="int8 or bfloat16: keep a frozen base smaller while an adapter is trained.")
+        str | None, typer.Option(help="int4, int8 or bfloat16: keep a frozen base smaller while an adapter is trained.")
     ] = None,
     min_metric: MinMetric = None,
     serve_dtype: Annotated[str | None, typer.Option(help="int8: also make a version that is served in int8.")] = None,

@@ -1,4 +1,4 @@
-"""Linear layers of a frozen base in fewer bits, for training what stands on them: int8, or floats.
+"""Linear layers of a frozen base in fewer bits, for training what stands on them: int4, int8, or floats.
 
 A layer's product is computed in the dtype of its inputs; gradients flow through it to what is trained, and none to its
 weight. Its weight in floats exists only while the layer computes: autograd keeps the integers, which all layers have
@@ -16,85 +16,124 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from llmos.abi.form import INT8
 from llmos.abi.heap import give_back
+from llmos.nn.held_weight import ROUNDED, HeldFloats, HeldWeight, hold
 
-MOST = 127
 MADV_DONTNEED = 4
 
 
 class FrozenLinear(nn.Linear):
-    """A linear layer with a weight that is no parameter: `held` [outputs, inputs], times `scale` [outputs] if there is
-    one. `published` is the weight as it was read."""
+    """A linear layer with a weight that is no parameter but `held`. `published` is the weight as it was read."""
 
-    held: tuple[Tensor, Tensor | None]  # in tuples, so that they are no part of the model's state
-    published: tuple[Tensor, None]
+    held: HeldWeight  # in objects of their own, so that they are no part of the model's state
+    published: HeldFloats
     is_exact: bool
-
-    @property
-    def _weight_in_use(self) -> tuple[Tensor, Tensor | None]:
-        return self.published if self.is_exact else self.held
 
     @property
     def weight(self) -> Tensor:  # type: ignore[override]  # Linear has a parameter there, which this has not
         """The weight as the layer computes with it, made anew in float32: for those that look at it."""
-        held, scale = self._weight_in_use
-        return held.float() if scale is None else held.float() * scale[:, None]
+        return (self.published if self.is_exact else self.held).plain()
 
     def forward(self, input: Tensor) -> Tensor:
         kind = input.device.type
         if torch.is_autocast_enabled(kind):
             input = input.to(torch.get_autocast_dtype(kind))
-        product: Tensor = _Product.apply(input, *self._weight_in_use)  # type: ignore[no-untyped-call]  # torch's
-        return product if self.bias is None else product + self.bias.to(product.dtype)
+        held = self.published if self.is_exact else self.held
+        bias = None if self.bias is None else self.bias.to(input.dtype)
+        is_kept = isinstance(held, HeldFloats) and held.weight.dtype == input.dtype
+        if isinstance(held, HeldFloats) and (is_kept or not torch.is_grad_enabled()):
+            return functional.linear(input, held.weight.to(input.dtype), bias)  # the same bits as any linear layer
+        product: Tensor = _Product.apply(input, held)  # type: ignore[no-untyped-call]  # torch's
+        return product if bias is None else product + bias
 
 
 class _Product(torch.autograd.Function):
-    """`x @ (weight * scale).T`; the weight is brought to the dtype of `x` for the product alone."""
+    """`x @ weight.T`; the weight is brought to the dtype of `x` for the product alone."""
 
     @staticmethod
-    def forward(context: Any, x: Tensor, weight: Tensor, scale: Tensor | None) -> Tensor:  # Any: autograd's context
-        context.held = weight, scale  # not `save_for_backward`: they are the layer's own, and never change
-        y = x @ weight.to(x.dtype).T
-        return y if scale is None else y * scale.to(x.dtype)
+    def forward(context: Any, x: Tensor, held: HeldWeight) -> Tensor:  # Any: autograd's context
+        context.held = held  # not `save_for_backward`: it is the layer's own, and never changes
+        return held.product(x)
 
     @staticmethod
-    def backward(context: Any, *outer: Tensor) -> tuple[Tensor, None, None]:  # Any: as in forward
-        weight, scale = context.held
+    def backward(context: Any, *outer: Tensor) -> tuple[Tensor, None]:  # Any: as in forward
         (dy,) = outer
-        dy = dy if scale is None else dy * scale.to(dy.dtype)
-        return dy @ weight.to(dy.dtype), None, None
+        return context.held.back(dy), None
 
 
 def freeze_linears(backbone: nn.Module, dtype: str) -> int:
-    """Turn the linear layers of a frozen model into these, in int8 or a dtype of floats; returns how many.
-
-    In int8 a weight is rounded to a step of 1/127 of the largest of its output.
-    """
+    """Turn the linear layers of a frozen model into these, in int4, int8 or a dtype of floats; returns how many."""
     layers = [one for one in backbone.modules() if type(one) is nn.Linear]
     for layer in layers:
         assert not layer.weight.requires_grad, "a weight that is trained stays in float32"
-        published = layer.weight.data
-        del layer._parameters["weight"]
-        frozen: Any = layer  # Any: a Linear until its class is set
-        frozen.__class__ = FrozenLinear
-        frozen.published, frozen.is_exact = (published, None), False
-        if dtype == INT8:
-            frozen.held = _round_outputs(published)
-            _drop_pages(published)
-        else:
-            frozen.held = published.to(getattr(torch, dtype)), None
-    if dtype == INT8:
+        _freeze(layer, dtype)
+        if dtype in ROUNDED:
+            _drop_pages(_frozen(layer).published.weight)
+    if dtype in ROUNDED:
         give_back()  # of the weights in float32 that were rounded
     return len(layers)
 
 
-def _round_outputs(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """int8 [outputs, inputs] and a scale in float32 for each output."""
-    exact = weight.float()
-    scale = exact.abs().amax(dim=1).clamp(min=torch.finfo(torch.float32).tiny) / MOST
-    return (exact / scale[:, None]).round().to(torch.int8), scale
+class CopiedLinears:
+    """The frozen linear layers of a base, which compute in copies while something is trained: the same bits as autocast
+    makes in each pass, made once. `but` stays as it is."""
+
+    def __init__(self, backbone: nn.Module, dtype: str, but: nn.Module | None = None, *, is_used: bool = True) -> None:
+        self._dtype = dtype
+        self._layers = [
+            one
+            for one in (backbone.modules() if is_used else ())
+            if type(one) is nn.Linear and one is not but and _is_frozen_float(one.weight)
+        ]
+
+    def __len__(self) -> int:
+        """How many layers have a copy."""
+        return len(self._layers)
+
+    def release(self) -> None:
+        """Have no copies: autocast makes its own in each pass."""
+        self._layers = []
+
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """Inside this block, the layers compute with the copies."""
+        for one in self._layers:
+            _freeze(one, self._dtype)
+        try:
+            yield
+        finally:
+            for one in self._layers:
+                _thaw(one)
+
+
+def _is_frozen_float(weight: Tensor) -> bool:
+    return weight.dtype == torch.float32 and not weight.requires_grad
+
+
+def _freeze(layer: nn.Linear, dtype: str) -> None:
+    published = layer._parameters.pop("weight")
+    assert published is not None
+    frozen: Any = layer  # Any: a Linear until its class is set
+    frozen.__class__ = FrozenLinear
+    frozen.published, frozen.is_exact = HeldFloats(published), False
+    frozen.held = hold(published.detach(), dtype)
+
+
+def _thaw(layer: nn.Linear) -> None:
+    """The layer as it was, with the same parameters in the same order."""
+    weight, bias = _frozen(layer).published.weight, layer._parameters.pop("bias")
+    for name in ("held", "published", "is_exact"):
+        delattr(layer, name)
+    layer.__class__ = nn.Linear
+    assert isinstance(weight, nn.Parameter)
+    layer._parameters.update(weight=weight, bias=bias)
+
+
+def _frozen(layer: nn.Linear) -> FrozenLinear:
+    assert isinstance(layer, FrozenLinear)
+    return layer
 
 
 @contextmanager

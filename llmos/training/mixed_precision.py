@@ -68,39 +68,6 @@ class MixedWeights:
                 copy.grad = self._sums.pop(name).to(copy.dtype)
 
 
-class FrozenCopies:
-    """A frozen base's linear layers compute copies in bfloat16, made once: the same bits as autocast makes in each
-    pass."""
-
-    def __init__(self, backbone: nn.Module, output: nn.Module | None = None, *, is_used: bool) -> None:
-        self._places = [
-            (module, kind, parameter)
-            for module in (backbone.modules() if is_used else ())
-            if type(module) is nn.Linear and module is not output
-            for kind, parameter in module.named_parameters(recurse=False)
-            if parameter.dtype == torch.float32 and not parameter.requires_grad
-        ]
-
-    def __len__(self) -> int:
-        """How many weights and biases have a copy."""
-        return len(self._places)
-
-    def release(self) -> None:
-        """Have no copies: autocast makes its own in each pass."""
-        self._places = []
-
-    @contextmanager
-    def computing(self) -> Iterator[None]:
-        """Inside this block, the layers compute with the copies."""
-        for module, kind, parameter in self._places:
-            setattr(module, kind, nn.Parameter(parameter.detach().to(torch.bfloat16), requires_grad=False))
-        try:
-            yield
-        finally:
-            for module, kind, parameter in self._places:
-                setattr(module, kind, parameter)
-
-
 class MixedAdamW:
     """AdamW for one group of mixed weights: one pass over memory that sums gradients, steps, and writes the copy."""
 

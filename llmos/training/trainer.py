@@ -15,12 +15,13 @@ from torch import Tensor
 from llmos.abi.error import BadSetting
 from llmos.abi.process import Progress
 from llmos.abi.recipe import Recipe, shares_of
+from llmos.nn.frozen_linear import CopiedLinears
 from llmos.training.candidate import Candidate
 from llmos.training.checkpoint import Checkpoints, EpochRecord, TrainState
 from llmos.training.examples import Example, batches, passes
 from llmos.training.frozen_states import states_for
 from llmos.training.gradient_workers import GradientWorkers
-from llmos.training.mixed_precision import FrozenCopies, MixedWeights
+from llmos.training.mixed_precision import MixedWeights
 from llmos.training.objectives.objective import Loss
 from llmos.training.optimizer import Optimizer, factor_at
 
@@ -60,7 +61,7 @@ class Trainer:
         self.tables = candidate.sparse_tables()
         backbone, output = candidate.loaded.backbone, candidate.output
         self.mixed = MixedWeights(backbone, self.weights if candidate.is_mixed else {}, output)
-        self.frozen = FrozenCopies(backbone, output, is_used=candidate.computes_copies)
+        self.frozen = CopiedLinears(backbone, "bfloat16", output, is_used=candidate.computes_copies)
         self.optimizer = Optimizer(self.weights, self.tables, recipe, self.mixed)
         self.lengths = [one.size for one in examples]
         self.size, self.token_budget = recipe.batch_size, recipe.token_budget

@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn  # after the skip
 
 from llmos.abi.error import BadInput
-from llmos.nn.frozen_linear import FrozenLinear, exactly, freeze_linears
+from llmos.nn.frozen_linear import CopiedLinears, FrozenLinear, exactly, freeze_linears
+from llmos.nn.held_weight import HeldInt8, hold
 from llmos.nn.load import load_folder
 from llmos.testing import tiny
 from llmos.testing.errors import fails_with
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.torch
 def pair(dtype: str) -> tuple[nn.Linear, FrozenLinear]:
     """A layer, and its copy that is frozen in this dtype."""
     torch.manual_seed(5)
-    plain, frozen = nn.Linear(48, 32).requires_grad_(False), nn.Linear(48, 32).requires_grad_(False)
+    plain, frozen = nn.Linear(64, 32).requires_grad_(False), nn.Linear(64, 32).requires_grad_(False)
     frozen.load_state_dict(plain.state_dict())
     assert freeze_linears(nn.Sequential(frozen), dtype) == 1
     assert isinstance(frozen, FrozenLinear)
@@ -34,13 +35,28 @@ def test_int8_rounds_a_weight_by_at_most_half_a_step_of_its_output():
     plain, frozen = pair("int8")
     steps = plain.weight.abs().amax(dim=1, keepdim=True) / 127
     assert ((frozen.weight - plain.weight).abs() <= steps * 0.5001).all()
-    assert frozen.held[0].dtype == torch.int8
+    assert isinstance(frozen.held, HeldInt8)
+    assert frozen.held.rounded.dtype == torch.int8
 
 
-@pytest.mark.parametrize("dtype", ["int8", "bfloat16", "float32"])
+def test_int4_rounds_a_weight_by_at_most_half_a_step_of_its_block_in_5_bits():
+    plain, frozen = pair("int4")
+    blocks = plain.weight.view(32, 2, 32)
+    steps = (blocks.amax(-1) - blocks.amin(-1)) / 15
+    off = (frozen.weight - plain.weight).abs().view(32, 2, 32).amax(-1)
+    assert (off <= 0.51 * steps + 2e-4 * blocks.abs().amax(-1) * 15).all()  # the ends are rounded to 11 bits
+    assert frozen.held.nbytes * 8 == 5 * plain.weight.numel()
+
+
+def test_int4_keeps_equal_weights_and_what_has_no_whole_blocks_is_in_int8():
+    assert torch.equal(hold(torch.full((3, 64), 0.5), "int4").plain(), torch.full((3, 64), 0.5))
+    assert isinstance(hold(torch.randn(3, 48), "int4"), HeldInt8)
+
+
+@pytest.mark.parametrize("dtype", ["int4", "int8", "bfloat16", "float32"])
 def test_products_and_gradients_are_those_of_the_weight_that_it_holds(dtype):
     _, frozen = pair(dtype)
-    x = torch.randn(7, 48, requires_grad=True)
+    x = torch.randn(7, 64, requires_grad=True)
     other = x.detach().clone().requires_grad_()
     y, wanted = frozen(x), nn.functional.linear(other, frozen.weight, frozen.bias)
     torch.testing.assert_close(y, wanted)
@@ -49,10 +65,10 @@ def test_products_and_gradients_are_those_of_the_weight_that_it_holds(dtype):
     torch.testing.assert_close(x.grad, other.grad)
 
 
-@pytest.mark.parametrize("dtype", ["int8", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["int4", "int8", "bfloat16"])
 def test_under_autocast_it_computes_in_that_dtype_with_gradients_in_that_of_inputs(dtype):
     _, frozen = pair(dtype)
-    x = torch.randn(7, 48, requires_grad=True)
+    x = torch.randn(7, 64, requires_grad=True)
     with torch.autocast("cpu", torch.bfloat16):
         y = frozen(x)
         wanted = nn.functional.linear(x.detach(), frozen.weight, frozen.bias)
@@ -65,11 +81,44 @@ def test_under_autocast_it_computes_in_that_dtype_with_gradients_in_that_of_inpu
 
 def test_inside_exactly_it_computes_with_the_published_weights_and_not_after():
     plain, frozen = pair("int8")
-    x = torch.randn(3, 48)
+    x = torch.randn(3, 64)
     with exactly(nn.Sequential(frozen)):
         torch.testing.assert_close(frozen(x), plain(x))
         assert torch.equal(frozen.weight, plain.weight)
     assert not torch.equal(frozen(x), plain(x))
+
+
+@pytest.mark.parametrize("size", [1, 7, 300])
+def test_in_bfloat16_under_autocast_it_has_the_bits_of_a_plain_layer_and_so_have_gradients(size):
+    plain, frozen = pair("bfloat16")
+    x = torch.randn(size, 64, requires_grad=True)
+    other = x.detach().clone().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        y, wanted = frozen(x), plain(other)
+    assert torch.equal(y, wanted)
+    y.float().sin().sum().backward()
+    wanted.float().sin().sum().backward()
+    assert x.grad is not None
+    assert other.grad is not None
+    assert torch.equal(x.grad, other.grad)
+
+
+def test_copies_last_for_a_block_and_leave_the_same_parameters_in_the_same_order():
+    model = nn.Sequential(nn.Linear(64, 32), nn.Linear(32, 8, bias=False), nn.Linear(8, 4))
+    model.requires_grad_(False)
+    model[2].weight.requires_grad_(True)
+    before = list(model.named_parameters())
+    copies = CopiedLinears(model, "bfloat16")
+    assert len(copies) == 2
+    with copies.computing():
+        assert isinstance(model[0], FrozenLinear)
+        assert type(model[2]) is nn.Linear
+    after = list(model.named_parameters())
+    assert all(one is other and name == same for (name, one), (same, other) in zip(before, after, strict=True))
+    assert all(type(one) is nn.Linear for one in model)
+    assert not any(hasattr(one, "held") for one in model)
+    copies.release()
+    assert not copies
 
 
 def test_it_has_no_weight_to_train_or_to_save():
@@ -79,9 +128,10 @@ def test_it_has_no_weight_to_train_or_to_save():
 
 
 @pytest.mark.parametrize("architecture", ["bert", "llama"])
-def test_a_base_has_all_linear_layers_of_its_backbone_frozen(tmp_path: Path, architecture: str):
+@pytest.mark.parametrize("dtype", ["int4", "int8"])
+def test_a_base_has_all_linear_layers_of_its_backbone_frozen(tmp_path: Path, architecture: str, dtype: str):
     tiny.write(tmp_path, architecture)
-    backbone = load_folder(tmp_path, linear_dtype="int8").backbone
+    backbone = load_folder(tmp_path, linear_dtype=dtype).backbone
     layers = [one for one in backbone.modules() if isinstance(one, nn.Linear)]
     assert layers
     assert all(isinstance(one, FrozenLinear) for one in layers)
@@ -116,7 +166,8 @@ def resident_bytes(tensor: torch.Tensor) -> int:
     raise AssertionError("no mapping holds it")
 
 
-def test_weights_that_were_rounded_leave_the_memory_and_come_back_from_their_file(tmp_path: Path):
+@pytest.mark.parametrize("dtype", ["int4", "int8"])
+def test_weights_that_were_rounded_leave_the_memory_and_come_back_from_their_file(tmp_path: Path, dtype: str):
     weight = torch.randn(1024, 1024)
     save_file({"weight": weight}, tmp_path / "model.safetensors")
     layer = nn.Linear(1024, 1024, bias=False)
@@ -125,7 +176,7 @@ def test_weights_that_were_rounded_leave_the_memory_and_come_back_from_their_fil
     assert torch.equal(layer.weight, weight)
     mapped = layer.weight.data
     assert resident_bytes(mapped) >= weight.nbytes
-    freeze_linears(nn.Sequential(layer), "int8")
+    freeze_linears(nn.Sequential(layer), dtype)
     assert resident_bytes(mapped) <= weight.nbytes // 100
     with exactly(nn.Sequential(layer)):
         assert torch.equal(layer.weight, weight)

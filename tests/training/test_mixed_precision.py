@@ -108,10 +108,15 @@ def test_copies_of_a_frozen_base_change_no_bit_of_what_is_learned(tmp_path: Path
 def test_a_frozen_base_has_its_weights_back_after_the_training(tmp_path: Path) -> None:
     import torch
 
+    from llmos.nn.frozen_linear import FrozenLinear
+    from llmos.nn.held_weight import HeldFloats
+
     run = made_run(tmp_path, dtype="bfloat16", method="lora")
-    weights = [p for _, p in run.candidate.loaded.backbone.named_parameters() if not p.requires_grad]
+    backbone = run.candidate.loaded.backbone
+    weights = [p for _, p in backbone.named_parameters() if not p.requires_grad]
     with run.workers():
-        inside = [p for _, p in run.candidate.loaded.backbone.named_parameters() if not p.requires_grad]
-        assert {p.dtype for p in inside} == {torch.float32, torch.bfloat16}
-    after = [p for _, p in run.candidate.loaded.backbone.named_parameters() if not p.requires_grad]
+        copied = [one for one in backbone.modules() if isinstance(one, FrozenLinear)]
+        assert len(copied) == len(run.frozen) > 0
+        assert {one.held.weight.dtype for one in copied if isinstance(one.held, HeldFloats)} == {torch.bfloat16}
+    after = [p for _, p in backbone.named_parameters() if not p.requires_grad]
     assert all(one is other for one, other in zip(weights, after, strict=True))

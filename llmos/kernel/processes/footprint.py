@@ -28,7 +28,7 @@ from llmos.abi.task import find_spec, is_generative
 from llmos.kernel.processes.ledger import MIB
 
 FLOAT_BYTES = 4  # training keeps weights in float32, whatever the base is served in
-BASE_BYTES = {"float32": 4, "bfloat16": 2, "int8": 1}  # of a weight of a frozen base under training
+BASE_BITS = {"float32": 32, "bfloat16": 16, "int8": 8, "int4": 5}  # of a weight of a frozen base under training
 CHILD_BYTES = 160 * MIB  # private memory of a forked child before it loads anything
 LIGHT_CHILD_BYTES = 192 * MIB  # of one that starts without torch, and reads and writes rows in batches
 WORKSPACE_BYTES = 256 * MIB  # activations and scratch buffers of a serving forward pass
@@ -160,7 +160,7 @@ def training_footprint(
 def _frozen_bytes(weights: int, shape: ModelShape, dtype: str) -> int:
     """The bytes of a base that has `weights` bytes in float32 when its linear layers are kept in this dtype."""
     table = FLOAT_BYTES * shape.table
-    return table + (weights - table) * BASE_BYTES[dtype] // FLOAT_BYTES if weights > table else weights
+    return table + (weights - table) * BASE_BITS[dtype] // (8 * FLOAT_BYTES) if weights > table else weights
 
 
 def methods_open_to(recipe: Recipe, base: Manifest) -> tuple[str, ...]:

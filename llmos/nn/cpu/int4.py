@@ -35,6 +35,23 @@ def recover_int4(weights: Tensor) -> Int4Weights | None:
     return _fit_block(weights)
 
 
+def round_to_int4(weights: Tensor) -> Int4Weights:
+    """The nearest 4-bit weights to these floats, [out, in], of a multiple of 32 inputs: 16 steps from the least of a
+    block to its largest."""
+    blocks = weights.reshape(len(weights), -1, FINE)
+    ends = blocks.aminmax(dim=-1)
+    least = ends.min.half()
+    scale = ((ends.max - least.float()) / LEVELS).half()
+    steps = (blocks - least.float().unsqueeze(-1)) / scale.float().unsqueeze(-1)
+    return Int4Weights(_packed(steps.nan_to_num(0, 0, 0).round().clamp(0, LEVELS).to(torch.uint8)), scale, least)
+
+
+def _packed(numbers: Tensor) -> Tensor:
+    """Numbers from 0 to 15, [out, in / 32, 32], two in a byte: [out, in / 2]."""
+    even, odd = numbers.reshape(len(numbers), -1, 2).unbind(-1)
+    return even | odd << 4
+
+
 def plain(nibbles: Int4Weights) -> Tensor:
     """The weights as floats, [out, in] in float32."""
     codes, scale, least = nibbles
@@ -74,5 +91,4 @@ def _fit_block(weights: Tensor) -> Int4Weights | None:
         left[at] = False
     if bool(left.any()):
         return None
-    even, odd = numbers.view(len(weights), -1, 2).unbind(-1)
-    return Int4Weights(even | odd << 4, scale, least)
+    return Int4Weights(_packed(numbers), scale, least)
