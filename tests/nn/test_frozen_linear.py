@@ -15,6 +15,7 @@ from llmos.abi.error import BadInput
 from llmos.nn.frozen_linear import CopiedLinears, FrozenLinear, exactly, freeze_linears
 from llmos.nn.held_weight import HeldInt8, hold
 from llmos.nn.load import load_folder
+from llmos.nn.packing import forward, pack
 from llmos.testing import tiny
 from llmos.testing.errors import fails_with
 
@@ -119,6 +120,19 @@ def test_copies_last_for_a_block_and_leave_the_same_parameters_in_the_same_order
     assert not any(hasattr(one, "held") for one in model)
     copies.release()
     assert not copies
+
+
+@pytest.mark.parametrize("architecture", ["bert", "llama", "gemma3_text"])
+def test_copies_change_no_bit_of_a_whole_backbone_under_autocast(tmp_path: Path, architecture: str):
+    tiny.write(tmp_path, architecture)
+    backbone = load_folder(tmp_path).backbone
+    packed = pack([range(5, 45), range(60, 67)])
+    copies = CopiedLinears(backbone, "bfloat16")
+    with torch.autocast("cpu", torch.bfloat16):
+        plain = forward(backbone, packed)
+        with copies.computing():
+            copied = forward(backbone, packed)
+    assert torch.equal(plain, copied)
 
 
 def test_it_has_no_weight_to_train_or_to_save():

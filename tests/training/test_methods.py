@@ -130,9 +130,13 @@ def test_what_is_read_answers_as_what_was_trained(made, method, base):
     assert all((one.folder / name).is_file() for name, _ in one.files)
 
 
-@pytest.mark.parametrize(("method", "base"), [(method, base) for method, base in RUNS if method in ON_BASE])
-def test_a_method_learns_on_a_base_in_int8_and_is_measured_as_served(tmp_path, method, base):
-    run = run_of(tmp_path, method, base, base_dtype="int8")
+ROUNDED = [(method, base, "int8") for method, base in RUNS if method in ON_BASE]
+ROUNDED += [(method, base, "int4") for method, base, _ in ROUNDED if method in ("lora", "ia3", "head")]
+
+
+@pytest.mark.parametrize(("method", "base", "rounded_to"), ROUNDED)
+def test_a_method_learns_on_a_rounded_base_and_is_measured_as_served(tmp_path, method, base, rounded_to):
+    run = run_of(tmp_path, method, base, base_dtype=rounded_to)
     assert run.train()
     assert run.position.marks[-1].loss < run.position.marks[0].loss
     run.candidate.train(False)

@@ -102,8 +102,8 @@ def test_what_makes_a_training_smaller_makes_its_lease_smaller() -> None:
 
 @pytest.mark.parametrize("task", BASES)
 def test_a_frozen_base_in_fewer_bits_makes_the_lease_smaller(task: str) -> None:
-    sizes = [leased(task, method="lora", base_dtype=dtype) for dtype in (None, "float32", "bfloat16", "int8")]
-    assert sizes[0] == sizes[1] > sizes[2] > sizes[3]
+    sizes = [leased(task, method="lora", base_dtype=dtype) for dtype in (None, "float32", "bfloat16", "int8", "int4")]
+    assert sizes[0] == sizes[1] > sizes[2] > sizes[3] > sizes[4]
 
 
 def test_a_base_whose_config_says_nothing_is_counted_by_its_weights() -> None:
