@@ -43,10 +43,10 @@ def round_to_int4(weights: Tensor) -> Int4Weights:
     least = ends.min.half()
     scale = ((ends.max - least.float()) / LEVELS).half()
     steps = (blocks - least.float().unsqueeze(-1)) / scale.float().unsqueeze(-1)
-    return Int4Weights(_packed(steps.nan_to_num(0, 0, 0).round().clamp(0, LEVELS).to(torch.uint8)), scale, least)
+    return Int4Weights(_pack_pairs(steps.nan_to_num(0, 0, 0).round().clamp(0, LEVELS).to(torch.uint8)), scale, least)
 
 
-def _packed(numbers: Tensor) -> Tensor:
+def _pack_pairs(numbers: Tensor) -> Tensor:
     """Numbers from 0 to 15, [out, in / 32, 32], two in a byte: [out, in / 2]."""
     even, odd = numbers.reshape(len(numbers), -1, 2).unbind(-1)
     return even | odd << 4
@@ -91,4 +91,4 @@ def _fit_block(weights: Tensor) -> Int4Weights | None:
         left[at] = False
     if bool(left.any()):
         return None
-    return Int4Weights(_packed(numbers), scale, least)
+    return Int4Weights(_pack_pairs(numbers), scale, least)
