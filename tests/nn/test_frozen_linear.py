@@ -90,7 +90,7 @@ def test_inside_exactly_it_computes_with_the_published_weights_and_not_after():
 
 
 @pytest.mark.parametrize("size", [1, 7, 300])
-def test_in_bfloat16_under_autocast_it_has_the_bits_of_a_plain_layer_and_so_have_gradients(size):
+def test_in_bfloat16_under_autocast_it_has_the_bits_of_a_plain_layer(size):
     plain, frozen = pair("bfloat16")
     x = torch.randn(size, 64, requires_grad=True)
     other = x.detach().clone().requires_grad_()
