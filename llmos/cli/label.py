@@ -42,17 +42,22 @@ def label(
     split: Annotated[str | None, typer.Option(help="The split that answered rows go to (default: train).")] = None,
     answers: Annotated[str | None, typer.Option(help="Take answers from a file of JSON lines; ask nothing.")] = None,
     queue: Annotated[bool, typer.Option("--queue", help="Only print the rows that would be asked.")] = False,
+    second: Annotated[
+        bool, typer.Option("--second-opinion", help="Ask about rows that others have answered, without suggestions.")
+    ] = False,
     pairs: Set = None,
     as_json: AsJson = False,
 ) -> None:
     """Ask for labels of the rows that are worth most, put them into a new version, and train a model with them."""
     settings = settings_of(pairs or [])
-    plan = LabelPlan(by or getpass.getuser(), n, strategy, split, base, model, retrain, settings)
+    plan = LabelPlan(by or getpass.getuser(), n, strategy, split, base, model, retrain, settings, second)
     with box() as client:
         if answers is not None:
             _put(client, ref, answers, plan, as_json=as_json)
         elif queue:
-            _show_queue(client.queue_dataset(ref, n=n, strategy=strategy, base=base, model=model), as_json=as_json)
+            asked = plan.by if second else None
+            found = client.queue_dataset(ref, n=n, strategy=strategy, base=base, model=model, second=asked)
+            _show_queue(found, as_json=as_json)
         else:
             given = AnswerFile(_folder() / f"{client.dataset(ref).name}.jsonl")
             LabelSession(client, box, ref, plan, given, Keyboard()).run()

@@ -34,6 +34,7 @@ class LabelPlan:
     model: str | None = None
     retrain: int | None = None
     settings: dict[str, Json] = field(default_factory=dict)
+    is_second: bool = False  # rows that others have answered, in place of rows without labels
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,7 @@ def exchange(
             finally:
                 given.end_sending(arrived=arrived)
         queue = None
-        if wants_rows and client.labelling(ref).unlabelled:
+        if wants_rows and (plan.is_second or client.labelling(ref).unlabelled):
             queue = client.queue_dataset(
                 ref,
                 n=plan.n,
@@ -90,6 +91,7 @@ def exchange(
                 base=plan.base,
                 model=plan.model,
                 without=without,
+                second=plan.by if plan.is_second else None,
                 on_progress=on_progress,
             )
     except LlmosError as error:

@@ -137,7 +137,7 @@ class LabelSession:
             note(line)
         newest = state.model.ref if state is not None and state.model is not None else ""
         is_half = len(self.rows) * 2 <= self.plan.n and bool(self.given.answers)
-        if is_half or newest not in ("", self.candidate):
+        if is_half or (newest not in ("", self.candidate) and not self.plan.is_second):
             self._begin()
 
     def _state(self) -> LabellingState | None:
@@ -184,6 +184,7 @@ class LabelSession:
             if typed.command == "help":
                 for key, what in HELP.items():
                     say(f"  {key}: {what}")
+                say(f"  labels: {', '.join(sorted(self.labels)) or 'none yet'}")
             elif typed.command == "comment":
                 comment = typed.text
                 note("The comment is kept with the answer to this row")

@@ -49,6 +49,8 @@ def names_in(value: Any, words: list[str] | None) -> list[str]:  # Any: the valu
 def estimate_line(queue: Json) -> str:
     """How many rows have labels, how good what suggests is, and what more labels should bring."""
     said = f"{queue['labelled']:,} rows have labels."
+    if queue.get("second"):
+        return f"{said} {queue['unlabelled']:,} that others have answered wait for {queue['second']}."
     if queue["estimate"]:
         said += f" {queue['estimate']['sentence']}"
     if queue.get("suggested_by"):

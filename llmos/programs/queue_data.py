@@ -1,8 +1,8 @@
 """queue-data: orders a dataset's unlabelled rows by what their labels would be worth, with a suggestion for each.
 
 Arguments: `data`, `base`, `model` (whose newest version is asked as well), `n`, `strategy`, `seed`, `without` (ids that
-are being answered already); the daemon's own are `reports`, where the process's result is kept, and `vectors`, where
-those of the rows are.
+are being answered already), `second` (a person, who is asked about rows that others have answered); the daemon's own
+are `reports`, where the process's result is kept, and `vectors`, where those of the rows are.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import numpy as np
 import torch
 
 from llmos.abi.frame import Job, ModelPath
@@ -30,6 +31,7 @@ from llmos.abi.task import Family, spec_of
 from llmos.data.dataset import training_keys
 from llmos.data.datasets.stored_row import StoredRow
 from llmos.data.labelling.acquisition import choose_rows, shortlist
+from llmos.data.labelling.second_opinion import second_opinions
 from llmos.data.splits import key_of
 from llmos.evaluation.evaluator import Evaluator, load_evaluator
 from llmos.evaluation.kept_predictions import KeptPredictions
@@ -51,6 +53,9 @@ Stored = StoredRow[Any]  # Any: a row of the task's family
 
 def main(channel: Channel, job: Job) -> None:
     """Ask the base for vectors, fit a head on what is labelled, and order the rest."""
+    if job.args.get("second"):
+        _ask_again(channel, job)
+        return
     args, ref = job.args, str(job.args["data"])
     reader, manifest = reader_of(job, ref), job.manifests[ref]
     without = frozenset(args.get("without") or ())
@@ -93,12 +98,52 @@ def main(channel: Channel, job: Job) -> None:
         "candidate": None if candidate is None else candidate.plain(),
         "rows": rows,
     }
-    keep_result(job, kept)
     said = f"{len(rows):,} of {unlabelled:,} unlabelled rows by {strategy}"
     if found.estimate is not None:
         said += f". {found.estimate.sentence}"
+    _finish(channel, job, kept, said)
+
+
+def _finish(channel: Channel, job: Job, found: dict[str, Json], said: str) -> None:
+    keep_result(job, found)
     print(said, flush=True)
-    channel.report(Progress(DONE, len(rows), len(rows), "rows", {}, f"{ref}: {said}"))
+    count = len(found["rows"])
+    channel.report(Progress(DONE, count, count, "rows", {}, f"{found['dataset']}: {said}"))
+
+
+def _ask_again(channel: Channel, job: Job) -> None:
+    """Choose rows that others have answered and this person has not; no model is asked, so that it is their own."""
+    args, ref = job.args, str(job.args["data"])
+    reader, manifest, by = reader_of(job, ref), job.manifests[ref], str(job.args["second"])
+    on_rows = counter(channel, "read", size_of(job, ref))
+
+    def rows_with_labels() -> Iterator[Stored]:
+        for split, stored in rows_of(reader):
+            on_rows(1)
+            if split != UNLABELLED:
+                yield stored
+
+    without = frozenset(args.get("without") or ())
+    try:
+        chosen, count = second_opinions(rows_with_labels(), by, without, int(args["n"]), int(args.get("seed") or SEED))
+    except Stopped:
+        print("Stopped; nothing is kept", flush=True)
+        return
+    found: dict[str, Json] = {
+        "dataset": ref,
+        "task": manifest.task,
+        "is_multi": bool(manifest.options.get("multi_label")),
+        "strategy": "random",
+        "labels": _kinds(manifest.task, manifest.labels),
+        "labelled": labels_to_learn(manifest.splits),
+        "unlabelled": count,
+        "suggested_by": "",
+        "estimate": None,
+        "candidate": None,
+        "second": by,
+        "rows": [_row(one, Beliefs(np.empty((0, 0), np.float32)), 0) for one in chosen],
+    }
+    _finish(channel, job, found, f"{len(chosen):,} of {count:,} rows that others have answered and {by} has not")
 
 
 def _kinds(task: str, labels: Sequence[str]) -> list[str]:

@@ -318,15 +318,17 @@ class AsyncClient:
         model: str | None = None,
         seed: int | None = None,
         without: Sequence[str] = (),
+        second: str | None = None,
         on_progress: OnProgress | None = None,
     ) -> Json:
         """The unlabelled rows whose labels are worth most, with suggestions, and how good a head on the labels is.
 
         `strategy` is badge, margin or random; `without` are ids that are being answered already. The newest version of
-        `model` is asked as well, and suggests where it is right as often as the head.
+        `model` is asked as well, and suggests where it is right as often as the head. With `second`, a person's name,
+        these are rows that others have answered and this person has not, without suggestions.
         """
         args: dict[str, Json] = {"n": n, "strategy": strategy, "base": base, "model": model, "seed": seed}
-        args["without"] = list(without) or None
+        args |= {"without": list(without) or None, "second": second}
         process = await self.operate_dataset(ref, "queue", on_progress=on_progress, **args)
         return await self.result(process.pid)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ class Box:
         self.model: LabelledModel | None = None
         self.training: LabelTraining | None = None
         self.asked: list[dict[str, Any]] = []  # the arguments of each operation
+        self.queued: list[dict[str, Any]] = []  # and of each queue
 
     @property
     def left(self) -> list[str]:
@@ -50,6 +52,7 @@ class Box:
 
     def queue_dataset(self, ref: str, *, without: Any = (), n: int = 20, **args: Any) -> Any:
         self._answer()
+        self.queued.append(args)
         rows = [one for one in self.left if one not in without]
         suggestions = [{"value": "repair", "confidence": 0.75}]
         return {
@@ -146,6 +149,16 @@ def test_a_person_who_stops_keeps_what_was_answered(tmp_path):
     assert [box.answers[one] for one in box.rows[:3]] == ["refund", None, "repair"]
 
 
+def test_a_second_opinion_is_asked_also_where_all_rows_have_labels(tmp_path, capsys):
+    box = Box(3)
+    one = session(box, tmp_path, Typed("refund", "/q"), model="sorter")
+    one.plan = replace(one.plan, is_second=True)
+    box.labelling = lambda ref, **args: LabellingState(ref, 3, 0)  # type: ignore[method-assign]
+    one.run()
+    assert {args["second"] for args in box.queued} == {"ada"}
+    assert len(box.answers) == 1
+
+
 def test_who_leaves_by_ctrl_c_is_told_where_the_answers_are(tmp_path, capsys):
     def leave() -> None:
         raise KeyboardInterrupt
@@ -157,9 +170,11 @@ def test_who_leaves_by_ctrl_c_is_told_where_the_answers_are(tmp_path, capsys):
     assert str(tmp_path / "rows.jsonl") in said
 
 
-def test_a_person_is_told_the_keys(tmp_path, capsys):
-    session(Box(6), tmp_path, Typed("/q")).run()
-    assert "/? shows all keys" in capsys.readouterr().err
+def test_a_person_is_told_the_keys_and_the_labels(tmp_path, capsys):
+    session(Box(6), tmp_path, Typed("/?", "/q")).run()
+    said = capsys.readouterr()
+    assert "/? shows all keys" in said.err
+    assert "labels: refund, repair" in said.out
 
 
 def test_a_daemon_that_goes_away_loses_nothing(tmp_path):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from llmos.abi.device import LeaseKind
 from llmos.abi.error import BadInput
 from llmos.abi.frame import Job
-from llmos.abi.labelling import STRATEGIES
+from llmos.abi.labelling import STRATEGIES, labels_to_learn
 from llmos.abi.model import Manifest, split_dataset_ref
 from llmos.abi.process import Priority, Process, Program, Spec
 from llmos.abi.recipe import UNLABELLED
@@ -33,7 +33,8 @@ VECTORS = "vectors"  # of the home: a folder for each dataset name
 class QueueData(DatasetProgram):
     """The base gives vectors; the rows that have labels train a head on them in seconds.
 
-    The newest version of `model`, where there is one for the dataset's task, says what it believes of the rows.
+    The newest version of `model`, where there is one for the dataset's task, says what it believes of the rows. With
+    `second`, the name of a person, the rows are those that others have answered, and no model is asked.
     """
 
     name = Program("queue-data")
@@ -47,6 +48,7 @@ class QueueData(DatasetProgram):
         "strategy": Text,
         "seed": int,
         "without": list[Text],
+        "second": Text,
     }
     default_priority = Priority.BATCH  # somebody waits for it: it goes before a training
     traits = Traits(uses_models=True)
@@ -54,7 +56,15 @@ class QueueData(DatasetProgram):
     def check(self, spec: Spec, model: Manifest | None, facts: AdmissionFacts) -> Spec:
         spec = pin_dataset(spec, facts.store)
         dataset = facts.store.dataset(spec.args["data"])
-        if not dataset.splits.get(UNLABELLED):
+        second = spec.args.get("second")
+        if second and not labels_to_learn(dataset.splits):
+            raise BadInput(
+                f"{dataset.ref} has no row that anybody has answered. A second opinion is of answers: llmos label "
+                f"{dataset.name}",
+                key="second",
+                value=second,
+            )
+        if not second and not dataset.splits.get(UNLABELLED):
             raise BadInput(
                 f"{dataset.ref} has no row without a label. Bring some: llmos data import --unlabelled FILE, and join "
                 "them: llmos data merge",
@@ -73,6 +83,8 @@ class QueueData(DatasetProgram):
             )
         if name := spec.args.get("model"):
             check_apart(str(name), dataset)
+        if second:
+            return replace(spec, args={**spec.args, "n": count, "strategy": strategy})
         base = base_of(spec, facts.store)
         if base is None:
             raise BadInput(
@@ -103,6 +115,8 @@ class QueueData(DatasetProgram):
 
     def job(self, job: Job, store: Store, config: Config) -> Job:
         job = with_reports(with_datasets(job, store, [str(job.args["data"])]), config)
+        if job.args.get("second"):
+            return job
         name = split_dataset_ref(str(job.args["data"]))[0]
         job = replace(job, args=job.args | {"vectors": str(config.home / VECTORS / name)})
         models = {"base": store.located(str(job.args["base"]), job.dtype)}

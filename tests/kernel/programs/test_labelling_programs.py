@@ -24,7 +24,7 @@ class Shelf:
 
     def dataset(self, ref: str) -> DatasetManifest:
         name = ref.partition("@")[0]
-        splits = {"train": 9} if name == "known" else {"train": 9, "unlabelled": 5}
+        splits = {"known": {"train": 9}, "raw": {"unlabelled": 5}}.get(name, {"train": 9, "unlabelled": 5})
         return DatasetManifest(name, 3, "classify", (), splits=splits)
 
     def resolve(self, ref: str) -> Manifest:
@@ -43,9 +43,15 @@ def test_a_queue_names_its_dataset_base_and_strategy() -> None:
     assert (args["data"], args["base"], args["n"], args["strategy"]) == ("rows@3", "minilm:2", 20, "margin")
 
 
+def test_a_second_opinion_needs_no_base_and_no_row_without_a_label() -> None:
+    args = checked(queue_data, has_base=False, data="known", second="bob").args
+    assert (args["data"], args["second"], args["n"]) == ("known@3", "bob", 20)
+
+
 @pytest.mark.parametrize(
     ("kind", "key", "args"),
     [
+        (BadInput, "second", {"data": "raw", "second": "bob"}),
         (BadInput, "n", {"n": 1001}),
         (BadInput, "n", {"n": -1}),
         (BadInput, "strategy", {"strategy": "best"}),
