@@ -61,9 +61,23 @@ def ask_for_labels(channel: Channel, job: Job, recipe: Recipe, data: LoadedData)
             if one is not None
         },
     )
+    message = _say(told, data)
+    channel.report(Progress("teach", len(answers), len(answers), "rows", message=message))
+    print(message, flush=True)
     logits = tuple(_logits(one) for _, one in known)
     unknown = torch.full((1, len(labels)), float("nan"))  # a row that has a label learns that alone
     return Lessons(tuple(row for row, _ in known), (unknown,) * len(train), logits, _digest(recipe, known), told)
+
+
+def _say(told: SpokenLessons, data: LoadedData) -> str:
+    """What a user should know before the training begins: how many answers there are, and how right they are."""
+    test, labels = data.splits.test, data.splits.labels
+    right = sum(test[i].kinds == {labels[int(one.probabilities.argmax())]} for i, one in told.tested.items())
+    rate = f"{right / len(told.tested):.3f}" if told.tested else "none"
+    return (
+        f"{told.teacher} gave {told.asked - told.refused:,} of {told.asked:,} rows a label, and is right on {right:,} "
+        f"of {len(told.tested):,} test rows ({rate})"
+    )
 
 
 def rows_to_ask(job: Job, recipe: Recipe, data: LoadedData) -> list[Any]:  # Any: rows of the task's family

@@ -99,6 +99,9 @@ def test_rows_get_labels_from_an_address_and_what_is_no_label_is_counted(tmp_pat
     assert (first["model"], first["structured_outputs"]) == ("big", {"choice": ["animal", "fruit", "metal"]})
     kept = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
     assert KEY.encode() not in kept
+    (said_early,) = (one.message for one in daemon.progress if one.phase == "teach" and one.message)
+    tested = evidence["rows"]["test"]
+    assert f"24 of 26 rows a label, and is right on {tested} of {tested} test rows" in said_early
     page = (Path(daemon.offers[-1].folder) / "report.html").read_text()
     assert "2 of 26 answers were left out" in page
 
