@@ -30,7 +30,7 @@ from llmos.abi.recipe import UNLABELLED
 from llmos.abi.task import Family, spec_of
 from llmos.data.dataset import training_keys
 from llmos.data.datasets.stored_row import StoredRow
-from llmos.data.labelling.acquisition import choose_rows, shortlist
+from llmos.data.labelling.acquisition import choose_rows, shortlist, some_sentences
 from llmos.data.labelling.second_opinion import second_opinions
 from llmos.data.splits import key_of
 from llmos.evaluation.evaluator import Evaluator, load_evaluator
@@ -46,6 +46,7 @@ from llmos.tasks.tag import OUTSIDE
 
 SEED = 7
 MOST_ASKED = 1_000  # rows that the candidate is asked about, unless more of them are wanted
+MOST_SENTENCES = 2_000  # of words to be tagged, whose vectors are computed for each queue
 DIGEST = 16  # digits of a version's content, in the name of its file
 VERSION = re.compile(r"\d+-[0-9a-f]{16}\.\w+\.predictions\.npz")
 Stored = StoredRow[Any]  # Any: a row of the task's family
@@ -67,12 +68,13 @@ def main(channel: Channel, job: Job) -> None:
             on_rows(1)
             if split != UNLABELLED or stored.id not in without:
                 splits[split].append(stored)
-        pool = splits.pop(UNLABELLED, [])
+        every = splits.pop(UNLABELLED, [])
+        unlabelled, pool = len(every), some_sentences(manifest.task, every, max(MOST_SENTENCES, 2 * count))
         torch.set_num_threads(1)
         encoder = _encoder(channel, job)
         found = believe(encoder, manifest.task, splits, pool, _counter(channel, "embed"))
         by = f"a head on {job.models['base'].manifest.ref}" if found.suggestions else ""
-        unlabelled, candidate = len(pool), None
+        candidate = None
         with ExitStack() as stack:
             if "candidate" in job.models and pool:
                 candidate = stack.enter_context(_Candidate(channel, job, manifest.task, splits))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from llmos.abi.error import BadInput
 from llmos.abi.labelling import STRATEGIES, RowAnswer, read_answers
 from llmos.data.datasets.stored_row import StoredRow
-from llmos.data.labelling.acquisition import choose_rows, margins, shortlist
+from llmos.data.labelling.acquisition import choose_rows, margins, shortlist, some_sentences
 from llmos.data.labelling.answers import ANSWERS, RowAnswers, agreement, with_label
 from llmos.data.row import LabelRow, TagRow
 from llmos.testing.errors import fails_with
@@ -50,6 +50,13 @@ def test_a_costly_model_is_asked_about_some_rows_the_least_certain_or_any(strate
     if is_known and strategy != "random":
         assert margins(found)[some].max() <= np.delete(margins(found), some).min()
     assert shortlist(strategy, found if is_known else None, 40, 40, 1).tolist() == list(range(40))
+
+
+def test_of_many_sentences_to_tag_the_same_ones_are_looked_at_in_any_order():
+    rows = [StoredRow(f"{at * 7 % 11}", WORDS) for at in range(11)]
+    assert some_sentences("tag", rows, 4) == some_sentences("tag", rows[::-1], 4)
+    assert [one.id for one in some_sentences("tag", rows, 4)] == sorted(one.id for one in rows)[:4]
+    assert some_sentences("tag", rows, 11) == some_sentences("classify", rows, 4) == rows
 
 
 @given(st.integers(0, 50))

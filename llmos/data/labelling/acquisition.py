@@ -7,13 +7,17 @@ uncertain and unlike each other, by k-means++ on the gradients that their likeli
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from llmos.abi.labelling import STRATEGIES
+from llmos.abi.task import Family, spec_of
+from llmos.data.datasets.stored_row import StoredRow
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    Stored = StoredRow[Any]  # Any: a row of the task's family
     Floats = NDArray[Any]  # Any: float32 or float64
     Places = NDArray[Any]  # Any: integers
 
@@ -36,6 +40,14 @@ def choose_rows(strategy: str, vectors: Floats, probabilities: Floats | None, co
     if strategy == "margin":
         return np.argsort(margins(probabilities), kind="stable")[:count]
     return _spread(_gradients(probabilities), vectors, count, generator)
+
+
+def some_sentences(task: str, pool: Sequence[Stored], most: int) -> list[Stored]:
+    """Of many sentences of words to be tagged those with the lowest ids, which are keyed digests: the same ones each
+    time, by no order of theirs. Of other rows all, for their vectors are kept."""
+    if spec_of(task).family is not Family.TAGS or len(pool) <= most:
+        return list(pool)
+    return sorted(pool, key=lambda one: one.id)[:most]
 
 
 def shortlist(strategy: str, probabilities: Floats | None, rows: int, count: int, seed: int) -> Places:
