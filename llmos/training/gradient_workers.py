@@ -31,7 +31,8 @@ ALIGNED_BYTES = 64
 READ_BYTES = 1 << 16
 PR_SET_PDEATHSIG = 1
 
-Compute = Callable[[Sequence[int], float], float]
+Compute = Callable[[Sequence[int], Sequence[float]], list[float]]  # of examples and normalizers: the losses
+Cut = Callable[[Sequence[int], Sequence[int], int], list[list[int]]]  # of a batch, all lengths and a number of shares
 
 
 def shares(batch: Sequence[int], lengths: Sequence[int], size: int) -> list[list[int]]:
@@ -75,10 +76,21 @@ class _Worker:
 
 
 class GradientWorkers:
-    """Computes the gradients of a step on all workers; a context manager. The same seed and size give the same bits."""
+    """Computes the gradients of a step on all workers; a context manager. The same seed and size give the same bits.
 
-    def __init__(self, weights: Mapping[str, nn.Parameter], tables: set[str], compute: Compute, size: int, seed: int):
-        self._weights, self._tables, self._compute = dict(weights), tables, compute
+    A step may be that of several models, each with a loss and a normalizer.
+    """
+
+    def __init__(
+        self,
+        weights: Mapping[str, nn.Parameter],
+        tables: set[str],
+        compute: Compute,
+        size: int,
+        seed: int,
+        cut: Cut = shares,
+    ) -> None:
+        self._weights, self._tables, self._compute, self._cut = dict(weights), tables, compute, cut
         self._size, self._seed = size, seed
         self._threads = torch.get_num_threads()
         self._workers: list[_Worker] = []
@@ -101,15 +113,18 @@ class GradientWorkers:
             os.waitpid(worker.os_pid, 0)
         self._workers = []
 
-    def gradients(self, step: int, batch: Sequence[int], lengths: Sequence[int], normalizer: float) -> float:
-        """Set the whole batch's gradients on the weights, or in `parts`; returns its loss, divided by `normalizer`."""
-        parts = shares(batch, lengths, self._size)
+    def gradients(
+        self, step: int, batch: Sequence[int], lengths: Sequence[int], normalizers: Sequence[float]
+    ) -> list[float]:
+        """Set the whole batch's gradients on the weights, or in `parts`; returns the losses, each divided by its
+        normalizer."""
+        parts = self._cut(batch, lengths, self._size)
         busy = self._workers[: len(parts) - 1]
         for worker, part in zip(busy, parts[1:], strict=True):
-            worker.ask({"step": step, "part": part, "mass": normalizer})
+            worker.ask({"step": step, "part": part, "masses": list(normalizers)})
         if busy:
             torch.set_num_threads(1)
-        loss = self._one(0, step, parts[0], normalizer)
+        losses = self._one(0, step, parts[0], normalizers)
         if busy:
             torch.set_num_threads(self._threads)
         self.parts = {}
@@ -118,19 +133,19 @@ class GradientWorkers:
                 self.parts[name] = [parameter.grad.contiguous()]
                 parameter.grad = None
         for worker in busy:
-            loss += self._join(worker)
-        return loss
+            losses = [mine + theirs for mine, theirs in zip(losses, self._join(worker), strict=True)]
+        return losses
 
-    def _one(self, index: int, step: int, part: Sequence[int], normalizer: float) -> float:
+    def _one(self, index: int, step: int, part: Sequence[int], normalizers: Sequence[float]) -> list[float]:
         """Compute one share.
 
         Its random numbers follow from seed, step and index alone, so a resumed run draws the same.
         """
         torch.manual_seed(random.Random(f"{self._seed} step {step} share {index}").getrandbits(63))
-        return self._compute(part, normalizer)
+        return self._compute(part, normalizers)
 
-    def _join(self, worker: _Worker) -> float:
-        """Add a worker's gradients to those of this process."""
+    def _join(self, worker: _Worker) -> list[float]:
+        """Add a worker's gradients to those of this process; returns its losses."""
         said = worker.receive()
         if said.get("fault"):
             raise error_of(from_plain(said["fault"], Fault))
@@ -149,7 +164,7 @@ class GradientWorkers:
             torch._foreach_add_(mine, theirs)
         for name, count in said["rows"].items():  # type: ignore[attr-defined]  # names and counts, likewise
             self._join_rows(self._weights[name], worker.rows[name][:count], worker.gradients[name][:count])
-        return float(said["loss"])  # type: ignore[arg-type]  # likewise
+        return list(said["losses"])  # type: ignore[call-overload,no-any-return]  # likewise
 
     @staticmethod
     def _join_rows(table: nn.Parameter, rows: Tensor, values: Tensor) -> None:
@@ -203,7 +218,7 @@ class GradientWorkers:
         self, index: int, told: dict[str, object], gradients: dict[str, Tensor], rows: dict[str, Tensor]
     ) -> dict[str, object]:
         """Compute one share and write its gradients to shared memory; returns the reply to the trainer."""
-        loss = self._one(index, told["step"], told["part"], told["mass"])  # type: ignore[arg-type]  # as `gradients` asked
+        losses = self._one(index, told["step"], told["part"], told["masses"])  # type: ignore[arg-type]  # as `gradients` asked
         found = {name: p.grad for name, p in self._weights.items() if p.grad is not None}
         dense = [name for name, gradient in found.items() if not gradient.is_sparse]
         torch._foreach_copy_([gradients[name] for name in dense], [found[name] for name in dense])
@@ -216,7 +231,7 @@ class GradientWorkers:
                 gradients[name][:count] = touched.values()
         for parameter in self._weights.values():
             parameter.grad = None
-        return {"loss": loss, "dense": dense, "rows": counts}
+        return {"losses": losses, "dense": dense, "rows": counts}
 
 
 def _settle(parent: int, line: socket.socket) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -68,6 +68,7 @@ class Trainer:
         self.epoch_steps = math.ceil(len(examples) / self.size)
         self.total = max(1, round(recipe.epochs * self.epoch_steps))
         self.best: dict[str, Tensor] = {}
+        self._order: tuple[int, list[list[int]]] | None = None  # an epoch and its batches
         self.states = states_for(candidate, examples)
         self.position = TrainState(threads=torch.get_num_threads(), recipe_digest=digest)
 
@@ -137,25 +138,37 @@ class Trainer:
     def _train(self, crew: GradientWorkers) -> bool:
         position = self.position
         saved_at = self.around.clock()
-        while position.step < self.total and not self._should_stop_early():
-            epoch, first = divmod(position.step, self.epoch_steps)
-            order = batches(self.lengths, self.size, self.recipe.seed, epoch)
-            self.candidate.train()
-            for batch in order[first : first + self.total - position.step]:
-                began = self.around.clock()
-                self.step(crew, batch)
-                now = self.around.clock()
-                position.trained_s += now - began
-                self._report()
-                at_end = position.step % self.epoch_steps == 0 or position.step == self.total
-                if at_end:
-                    self._mark()
-                if self.around.stop_asked() or now - saved_at >= self.recipe.checkpoint_every_s:
-                    self.save()
-                    saved_at = self.around.clock()
-                if self.around.stop_asked():
-                    return False
+        self.candidate.train()
+        while not self.is_over:
+            began = self.around.clock()
+            self.step(crew, self.next_batch())
+            now = self.around.clock()
+            position.trained_s += now - began
+            self.end_step()
+            if self.around.stop_asked() or now - saved_at >= self.recipe.checkpoint_every_s:
+                self.save()
+                saved_at = self.around.clock()
+            if self.around.stop_asked():
+                return False
         return True
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no step is left, or an epoch's end has shown that more would not help."""
+        return self.position.step >= self.total or self._should_stop_early()
+
+    def next_batch(self) -> list[int]:
+        """The examples of the next step. Their order follows from seed and epoch."""
+        epoch, step = divmod(self.position.step, self.epoch_steps)
+        if self._order is None or self._order[0] != epoch:
+            self._order = epoch, batches(self.lengths, self.size, self.recipe.seed, epoch)
+        return self._order[1][step]
+
+    def end_step(self) -> None:
+        """Report, and validate at the end of an epoch and of the run."""
+        self._report()
+        if self.position.step % self.epoch_steps == 0 or self.position.step == self.total:
+            self._mark()
 
     def save(self) -> None:
         """Write a checkpoint of the current state."""
@@ -163,10 +176,10 @@ class Trainer:
         own = {} if tuned is None else {f"{METHOD}{key}": x for key, x in tuned.state().items()}
         self.checkpoints.write(self.position, self.weights, self.optimizer.state() | own, self.best)
 
-    def _gradients(self, batch: Sequence[int], normalizer: float) -> float:
+    def _gradients(self, batch: Sequence[int], normalizers: Sequence[float]) -> list[float]:
         """Accumulate the gradients of these examples, micro-batch by micro-batch; returns their part of the step's
         loss."""
-        total = 0.0
+        total, (normalizer,) = 0.0, normalizers
         parts = list(passes(batch, self.lengths, self.token_budget))
         for i, part in enumerate(parts, start=1):
             examples = [self.examples[index] for index in part]
@@ -175,7 +188,7 @@ class Trainer:
             total += float(loss.detach())
             if len(parts) > 1:
                 self.mixed.add_up(is_last=i == len(parts))
-        return total
+        return [total]
 
     def _logits(self, part: Sequence[int], examples: Sequence[Example[Any]]) -> Tensor:
         if self.states is not None and self.states.is_kept:
@@ -184,8 +197,18 @@ class Trainer:
 
     def step(self, crew: GradientWorkers, batch: Sequence[int]) -> None:
         """One step of the optimizer on one batch; BadSetting if the loss is no number."""
-        normalizer = max(self.loss.normalizer([self.examples[i] for i in batch]), 1e-9)
-        total = crew.gradients(self.position.step, batch, self.lengths, normalizer)
+        (total,) = crew.gradients(self.position.step, batch, self.lengths, [self.normalizer(batch)])
+        self.apply(total, crew.parts)
+
+    def normalizer(self, batch: Sequence[int]) -> float:
+        """What the loss of a batch is divided by."""
+        return max(self.loss.normalizer([self.examples[i] for i in batch]), 1e-9)
+
+    def apply(self, total: float, parts: Mapping[str, Sequence[Tensor]]) -> None:
+        """Step by the gradients that were computed, those of the loss `total`; BadSetting if it is no number.
+
+        `parts` are the gradients of bfloat16 weights, to be summed.
+        """
         if not math.isfinite(total):
             raise BadSetting(
                 f"The loss is {total} at step {self.position.step + 1:,}: training has diverged. Lower the "
@@ -197,10 +220,10 @@ class Trainer:
         share = factor_at(self.position.step, self.total, self.recipe.warmup_share, self.recipe.schedule)
         tuned = self.candidate.tuned
         if tuned is None:
-            self.optimizer.step(share, crew.parts)
+            self.optimizer.step(share, parts)
         else:
             tuned.add_gradients()
-            self.optimizer.step(share, crew.parts, lambda: tuned.after_step(self.position.step + 1, self.total))
+            self.optimizer.step(share, parts, lambda: tuned.after_step(self.position.step + 1, self.total))
         self.position.step += 1
         self.position.loss_sum += total
         if self.position.step % max(1, self.total // LOSSES_KEPT) == 0:

@@ -18,18 +18,18 @@ ALONE = """
 import os, signal, sys, torch
 from llmos.training.gradient_workers import GradientWorkers
 weights = {"w": torch.nn.Parameter(torch.ones(3))}
-def compute(part, mass):
-    loss = (weights["w"] * len(part)).sum() / mass
+def compute(part, masses):
+    loss = (weights["w"] * len(part)).sum() / masses[0]
     loss.backward()
-    return float(loss.detach())
+    return [float(loss.detach())]
 with GradientWorkers(weights, set(), compute, 2, seed=7) as crew:
-    crew.gradients(0, [0, 1], [1, 1], 1.0)
+    crew.gradients(0, [0, 1], [1, 1], [1.0])
     print(crew._workers[0].os_pid, flush=True)
     if sys.argv[1] == "trainer":
         os.kill(os.getpid(), signal.SIGKILL)
     os.kill(crew._workers[0].os_pid, signal.SIGKILL)
     try:
-        crew.gradients(1, [0, 1], [1, 1], 1.0)
+        crew.gradients(1, [0, 1], [1, 1], [1.0])
     except Exception as error:
         print(type(error).__name__, error, flush=True)
 """
@@ -63,14 +63,14 @@ def test_two_compute_the_sums_that_one_computes_and_draw_the_same_numbers_again(
     table, layer = nn.Embedding(50, 8, sparse=True), nn.Sequential(nn.Dropout(dropout), nn.Linear(8, 3))
     weights = {"table": table.weight, **dict(layer.named_parameters())}
 
-    def compute(part: object, normalizer: float) -> float:
-        loss = layer(table(examples[part])).square().sum() / normalizer
+    def compute(part: object, normalizers: list[float]) -> list[float]:
+        loss = layer(table(examples[part])).square().sum() / normalizers[0]
         loss.backward()
-        return float(loss.detach())
+        return [float(loss.detach())]
 
     def computed(size: int) -> tuple[float, dict[str, torch.Tensor]]:
         with GradientWorkers(weights, {"table"}, compute, size, seed=7) as crew:
-            loss = crew.gradients(4, range(12), [5] * 12, 12.0)
+            (loss,) = crew.gradients(4, range(12), [5] * 12, [12.0])
         found = {name: p.grad.to_dense().clone() for name, p in weights.items()}
         for parameter in weights.values():
             parameter.grad = None

@@ -42,7 +42,7 @@ class Adapter:
     def on(self) -> Iterator[None]:
         """Inside this block, every pass of the base on this thread uses this adapter."""
         forwards = {one.layer: partial(_apply_change, one) for one in self.layers}
-        with _replace_forward(forwards, () if self.virtual is None else (VirtualSegment(self.virtual),)):
+        with replace_forward(forwards, () if self.virtual is None else (VirtualSegment(self.virtual),)):
             yield
 
 
@@ -75,7 +75,7 @@ def applying_segments(segments: Sequence[Segment]) -> Iterator[None]:
     )
     size = segments[-1].end if segments else 0
     forwards = {layer: partial(_apply_parts, layer, tuple(some), size) for layer, some in parts.items()}
-    with _replace_forward(forwards, virtual):
+    with replace_forward(forwards, virtual):
         yield
 
 
@@ -98,9 +98,10 @@ _now = _Now()
 
 
 @contextmanager
-def _replace_forward(
+def replace_forward(
     forwards: Mapping[nn.Module, partial[Tensor]], virtual: tuple[VirtualSegment, ...] = ()
 ) -> Iterator[None]:
+    """Inside this block, these layers compute by these functions in passes of this thread."""
     before = _now.forwards, _now.virtual
     if virtual:
         embedding = virtual[0].tokens.embedding
