@@ -117,6 +117,7 @@ class MethodSpec:
     reads_as: str = ""  # the module of nn/adapters/methods that trains and reads it; empty: none is needed
     rate: float = 1.0  # its default learning rate, in times of LoRA's
     field: str = ""
+    is_grouped: bool = False  # whether several of its adapters can be trained in one row
     source: str = ""  # the paper
 
     @property
@@ -190,6 +191,14 @@ def method_of(name: str) -> MethodSpec:
         )
     spec: MethodSpec = import_module(f"{PACKAGE}.{name.replace('-', '_')}").METHOD
     return spec
+
+
+def can_group(name: str, given: Values) -> bool:
+    """Whether adapters of this method with these settings can be trained in one row with others.
+
+    Dropout of an adapter's own input is PEFT's alone.
+    """
+    return method_of(name).is_grouped and not given.get("dropout")
 
 
 def find_method(name: str | None) -> MethodSpec | None:

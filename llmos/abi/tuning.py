@@ -9,13 +9,15 @@ from dataclasses import dataclass, field
 from llmos.abi.error import BadSetting
 from llmos.abi.json_type import Json
 from llmos.abi.method import method_names
+from llmos.abi.recipe import Recipe, recipe_of
+from llmos.abi.wire import from_plain
 
 SAMPLERS = ("auto", "quasi-random", "random", "tpe")
 MOST_TRIALS = 1_000
 MOST_SECONDS = 30 * 24 * 3600.0
 DEFAULT_BUDGET = "24 trials"
 TUNE_ARGUMENTS = ("budget", "sampler", "methods")
-TRIAL_ARGUMENTS = ("number", "shares", "rung", "trials", "search")
+TRIAL_ARGUMENTS = ("number", "shares", "rung", "trials", "search", "pack", "active")
 TRIALS = re.compile(r"(\d+)(?:\s*trials?)?")
 SPAN = re.compile(r"(?:(\d+(?:\.\d+)?)\s*h)?\s*(?:(\d+(?:\.\d+)?)\s*m(?:in)?)?\s*(?:(\d+(?:\.\d+)?)\s*s)?")
 
@@ -69,6 +71,26 @@ def check_tuning(args: Mapping[str, Json]) -> dict[str, Json]:
                 expected=list(method_names()),
             )
     return {"budget": budget, "sampler": sampler, "methods": methods}
+
+
+@dataclass(frozen=True, slots=True)
+class PackedTrial:
+    """A trial of a process that trains several together: its number, and what its recipe has of its own."""
+
+    number: int
+    changes: dict[str, Json] = field(default_factory=dict)
+
+
+def pack_of(args: Mapping[str, Json]) -> tuple[PackedTrial, ...]:
+    """The trials of a process with these arguments."""
+    found = from_plain(args.get("pack") or [], tuple[PackedTrial, ...])
+    return found or (PackedTrial(int(args["number"])),)
+
+
+def recipes_of(args: Mapping[str, Json]) -> dict[int, Recipe]:
+    """The recipes of these trials, by number."""
+    plain = {key: value for key, value in args.items() if key not in TRIAL_ARGUMENTS}
+    return {one.number: recipe_of({**plain, **one.changes}) for one in pack_of(args)}
 
 
 @dataclass(frozen=True, slots=True)

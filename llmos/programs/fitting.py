@@ -41,10 +41,11 @@ class Fitting:
     report: Report
     stop_asked: Callable[[], bool]
 
-    def begin(self) -> Evaluator:
-        """A fresh candidate on the base."""
+    def begin(self, candidate: Candidate | None = None) -> Evaluator:
+        """The evaluator of this candidate, or of a fresh one on the base."""
         recipe, labels = self.recipe, self.data.splits.labels
-        candidate = begin(self.base, recipe, len(labels), recipe.dtype or "float32", self.job.device)
+        if candidate is None:
+            candidate = begin(self.base, recipe, len(labels), recipe.dtype or "float32", self.job.device)
         return Evaluator(candidate, recipe.task, self._settings(candidate))
 
     def trainer(

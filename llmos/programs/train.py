@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -37,12 +37,14 @@ from llmos.programs.teaching import Lessons, lessons_of
 from llmos.programs.tracking import begin_tracking, track_figures
 from llmos.programs.weak_training import weak_digest, with_soft_labels
 from llmos.training.candidate import Candidate
+from llmos.training.examples import Example
 from llmos.training.recipe import resolve
 from llmos.training.trainer import Trainer
 
 if TYPE_CHECKING:
     from llmos.training.trackers.tracker import Tracker
 
+Examples = Sequence[Example[Any]]  # Any: the target of the task's family
 SAMPLE_ROWS = 2_000  # whose texts are looked at for what the base's tokenizer does not know
 DATASET_OFFER, MODEL_OFFER = 1, 2
 VERSIONS = ("llmos", "torch", "transformers", "peft", "tokenizers")
@@ -162,7 +164,7 @@ class Training:
         """As `_run_once`, with rows that get their labels from models of this run."""
         from llmos.programs.self_training import SelfTraining, rows_to_learn  # what other runs do not need
 
-        fit = self._fitting(lambda: self.channel.stop_asked)
+        fit = self.fitting(lambda: self.channel.stop_asked)
         evaluator = fit.begin()
         self._look_for_unknown_text(evaluator.candidate)
         train = [*evaluator.examples(self.data.splits.train), *fitting(evaluator, self.augmented.rows)]
@@ -181,7 +183,7 @@ class Training:
 
     def _run_by_pairs(self) -> None:
         """As `_run_once`, by pairs of texts of one label."""
-        fit = self._fitting(lambda: self.channel.stop_asked)
+        fit = self.fitting(lambda: self.channel.stop_asked)
         evaluator = fit.begin()
         self._look_for_unknown_text(evaluator.candidate)
         train = evaluator.examples(self.data.splits.train)
@@ -193,17 +195,24 @@ class Training:
             self.recipe = run.recipe
             self.finish(evaluator, run, dataset)
 
+    def with_recipe(self, recipe: Recipe) -> Training:
+        """Another run on the same rows and base."""
+        count = len(self.data.splits.train) + len(self.augmented.rows) + len(self.lessons.unlabelled)
+        options = {**self.recipe.options, **recipe.options}
+        factor = float(self.base.manifest.options.get("rate_factor", 1.0))
+        recipe = resolve(replace(recipe, options=options), count, len(self.data.splits.labels), factor)
+        recipe = replace(recipe, dtype=self.recipe.dtype)
+        parts = recipe, self.data, self.base, self.augmented, self.lessons
+        return Training(self.channel, self.assignment, *parts)
+
     def begin(self, stop_asked: Callable[[], bool]) -> tuple[Evaluator, Trainer]:
         """The evaluator of a fresh candidate, and its trainer, which has read no checkpoint yet.
 
         Stopped if the process is asked to stop while the base says what it thinks of preferences.
         """
-        fit = self._fitting(stop_asked)
-        evaluator, splits = fit.begin(), self.data.splits
-        self._look_for_unknown_text(evaluator.candidate)
-        rows, validation = evaluator.examples(splits.train), evaluator.examples(splits.validation)
-        taught = self.lessons.examples(evaluator, rows) if self.recipe.teacher else rows
-        train = with_soft_labels(self.recipe, self.data, [*taught, *fitting(evaluator, self.augmented.rows)])
+        fit = self.fitting(stop_asked)
+        evaluator = fit.begin()
+        train, validation = self.examples(evaluator)
         digest = self._digest()
         if objective_in(self.recipe.options):
             place = self.scratch / CHECKPOINTS
@@ -212,7 +221,24 @@ class Training:
             )
         return evaluator, fit.trainer(evaluator, train, digest, validation=validation)
 
-    def _fitting(self, stop_asked: Callable[[], bool]) -> Fitting:
+    def begin_on(
+        self, fit: Fitting, candidate: Candidate, train: Examples, validation: Examples
+    ) -> tuple[Evaluator, Trainer]:
+        """As `begin`, with a candidate that there is, and examples that `examples` gave."""
+        evaluator = fit.begin(candidate)
+        return evaluator, fit.trainer(evaluator, train, self._digest(), validation=validation)
+
+    def examples(self, evaluator: Evaluator) -> tuple[Examples, Examples]:
+        """What is learned and what validates, tokenized; a row that is too long is refused now."""
+        splits = self.data.splits
+        self._look_for_unknown_text(evaluator.candidate)
+        rows, validation = evaluator.examples(splits.train), evaluator.examples(splits.validation)
+        taught = self.lessons.examples(evaluator, rows) if self.recipe.teacher else rows
+        train = with_soft_labels(self.recipe, self.data, [*taught, *fitting(evaluator, self.augmented.rows)])
+        return train, validation
+
+    def fitting(self, stop_asked: Callable[[], bool]) -> Fitting:
+        """What the fits of this run have in common."""
         return Fitting(self.assignment, self.recipe, self.data, self.base, self._report, stop_asked)
 
     def _look_for_unknown_text(self, candidate: Candidate) -> None:

@@ -18,6 +18,7 @@ from llmos.abi.tuning import TRIAL_ARGUMENTS
 from llmos.abi.wire import from_json, from_plain, to_json
 from llmos.programs.channel import Channel, Stopped
 from llmos.programs.train import Training, prepare
+from llmos.programs.trial_pack import TrialPack, metric_of
 from llmos.training.trainer import Trainer
 
 RUNGS = "rungs.json"
@@ -48,7 +49,10 @@ def main(channel: Channel, assignment: Job) -> None:
     if training is None:
         return
     try:
-        if rung == len(shares):
+        if args.get("pack"):
+            pack = TrialPack(channel, assignment, training)
+            pack.finish() if rung == len(shares) else pack.reach(rung, began)
+        elif rung == len(shares):
             training.remarks.chosen = f"trial {args['number']} of {args.get('trials', 1)}, by the validation rows"
             _finish(channel, training)
         elif (reached := _reach(channel, training, shares[rung], began)) is not None:
@@ -78,20 +82,8 @@ def _reach(channel: Channel, training: Training, share: float, began: float) -> 
         return None
     if is_done:
         run.save()  # the trainer saves when it stops, not when it is done
-    metric = _metric(run)
+    metric = metric_of(run)
     return Rung(run.position.step, metric, time.monotonic() - began, run.position.trained_s)
-
-
-def _metric(run: Trainer) -> float:
-    """The validation metric of what the trial would give now: its best epoch, or its present weights."""
-    position = run.position
-    if position.marks and position.marks[-1].step == position.step:
-        present = position.marks[-1].metric
-    else:
-        assert run.around.validate is not None, "trials are compared on validation rows"
-        run.candidate.train(False)
-        present = run.around.validate()
-    return max(present, position.best_metric) if run.recipe.save_best and position.marks else present
 
 
 def _keep(file: Path, found: list[Rung]) -> None:

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from llmos.abi.process import PAUSED, Process, State
-from llmos.tuning.history import Dropped, Reached, VersionMade
+from llmos.tuning.history import Dropped, Reached, Record, VersionMade
+
+METRIC = "metric"
+DIVERGED = "its loss was no number any more: llmos logs {pid}"
 
 
-def outcome_of(process: Process, trial: int, rung: int, *, is_last: bool) -> Reached | Dropped | VersionMade | None:
-    """The outcome of a trial that was to reach this rung, or with `is_last` to be made; None if it is to be resumed.
+def metric_key(trial: int) -> str:
+    """The figure that has the metric of one of several trials; a process without others calls its own `metric`."""
+    return f"{METRIC}_{trial}"
+
+
+def outcomes_of(process: Process, trials: Sequence[int], rung: int, *, is_last: bool) -> list[Record]:
+    """The outcome of each trial that was to reach this rung, or with `is_last` to be made; none if it is to be resumed.
 
     A trial that ends without a fault and without a result was ended by somebody, and is left alone.
     """
@@ -15,14 +25,25 @@ def outcome_of(process: Process, trial: int, rung: int, *, is_last: bool) -> Rea
     if process.state is State.EXITED:
         made = next((ref for ref in process.made if ":" in ref), "")
         if is_last and made:
-            return VersionMade(trial, made, "" if progress is None else progress.message)
-        word = "stopped" if process.fault is None else "failed"
-        return Dropped(trial, word, process.fault.message if process.fault else process.reason)
+            return [VersionMade(trials[0], made, "" if progress is None else progress.message)]
+        return _dropped(process, trials, "stopped" if process.fault is None else "failed")
     if process.state is not State.INTERRUPTED:
-        return None
+        return []
     figures = progress.figures if progress is not None and progress.phase == PAUSED else {}
     if not is_last and figures.get("rung") == rung:
-        return Reached(trial, rung, figures["metric"], round(figures["seconds"], 3), round(figures["trained_s"], 3))
+        metrics = {one: figures.get(metric_key(one), figures.get(METRIC)) for one in trials}
+        seconds, trained_s = (round(figures[key] / len(trials), 3) for key in ("seconds", "trained_s"))
+        return [
+            Dropped(one, "failed", DIVERGED.format(pid=process.pid), seconds)
+            if metric is None
+            else Reached(one, rung, metric, seconds, trained_s)
+            for one, metric in metrics.items()
+        ]
     if process.exit_code == 0 and process.fault is None:
-        return Dropped(trial, "stopped", process.reason)
-    return None
+        return _dropped(process, trials, "stopped")
+    return []
+
+
+def _dropped(process: Process, trials: Sequence[int], word: str) -> list[Record]:
+    note = process.fault.message if process.fault is not None else process.reason
+    return [Dropped(one, word, note) for one in trials]

@@ -6,7 +6,7 @@ What it decides is a function of its journal, which a restart reads again; trial
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from functools import cache
 from pathlib import Path
@@ -14,21 +14,21 @@ from pathlib import Path
 from llmos.abi.error import BadInput, LlmosError, error_of
 from llmos.abi.frame import Job
 from llmos.abi.json_type import Json
-from llmos.abi.method import method_of
+from llmos.abi.method import can_group, method_of
 from llmos.abi.objective import needs_reference, primary_metric_of
 from llmos.abi.process import DONE, Process, Progress, State
 from llmos.abi.recipe import Lora, Recipe, check
 from llmos.abi.task import spec_of
-from llmos.abi.tuning import TUNE_ARGUMENTS, budget_of
+from llmos.abi.tuning import TUNE_ARGUMENTS, PackedTrial, budget_of, pack_of
 from llmos.abi.wire import from_plain, to_plain
 from llmos.data.dataset import gather
 from llmos.programs.channel import Channel, Stopped
 from llmos.programs.children import Children
 from llmos.programs.dataset_operation import keep_result
 from llmos.programs.method_choice import chosen_method
-from llmos.programs.trial_outcome import outcome_of
+from llmos.programs.trial_outcome import outcomes_of
 from llmos.training.recipe import POOLING_HEADS, resolve
-from llmos.tuning.halving import HalvingPlan, decide, plan_of, progress
+from llmos.tuning.halving import HalvingPlan, Joins, apart, decide, plan_of, progress
 from llmos.tuning.history import Advanced, Begun, Chosen, Decision, Dropped, History, Reached, Record, history_of
 from llmos.tuning.journal import SearchJournal
 from llmos.tuning.leaderboard import Search, leaderboard
@@ -70,6 +70,7 @@ class SearchRun:
         pooling = str(job.models["base"].manifest.options.get("pooling", "mean"))
         self.space = space_of(_facts(job, recipe, pooling))
         sampler, self.sample = sampler_of(str(job.args["sampler"]), self.space, recipe.seed)
+        self.joins = joins_of(recipe)
         self.journal = SearchJournal(Path(job.scratch) / JOURNAL)
         self.children = Children(channel)
         self.pids: dict[int, int] = {}
@@ -104,12 +105,12 @@ class SearchRun:
     def run(self) -> None:
         """Decide, let a trial work, note the outcome; until nothing is left to decide."""
         for process in self.children.list().values():
-            self.pids[int(process.spec.args["number"])] = process.pid
-        while (decision := decide(self.plan, self.history, self.sample)) is not None:
-            if self.history.pending is None:
-                self.journal.append(decision)
+            self.pids |= {one.number: process.pid for one in pack_of(process.spec.args)}
+        while decisions := decide(self.plan, self.history, self.sample, self.joins):
+            if not self.history.pending:
+                self.journal.append(*decisions)
             self._show()
-            self.journal.append(self._outcome(decision))
+            self.journal.append(*self._outcomes(decisions))
             self._show()
             self._check_hope()
         if self.history.made is None:
@@ -118,26 +119,27 @@ class SearchRun:
             )
         self._end()
 
-    def _outcome(self, decision: Decision) -> Record:
-        """Let the trial do what was decided, and wait for what comes of it."""
-        trial, rung = decision.trial, self._rung(decision)
+    def _outcomes(self, decisions: Sequence[Decision]) -> list[Record]:
+        """Let the trials of one process do what was decided, and wait for what comes of it."""
+        trials, rung = [one.trial for one in decisions], self._rung(decisions[0])
         crashes = 0
         while True:
             try:
-                process = self._start(trial, rung)
+                process = self._start(trials, rung)
             except LlmosError as error:
-                return Dropped(trial, "failed", error.message)
+                return [Dropped(trial, "failed", error.message) for trial in trials]
             process = self.children.wait(process.pid, lambda one: self._show(one))
-            outcome = outcome_of(process, trial, rung, is_last=rung == len(self.plan.shares))
-            if outcome is not None:
-                return outcome
+            outcomes = outcomes_of(process, trials, rung, is_last=rung == len(self.plan.shares))
+            if outcomes:
+                return outcomes
             crashes += 1
-            print(f"Trial {trial} (pid {process.pid}) was interrupted: {process.reason}", flush=True)
+            said = f"Trial {trials[0]}" if len(trials) == 1 else f"Trials {', '.join(map(str, trials))}"
+            print(f"{said} (pid {process.pid}): interrupted, {process.reason}", flush=True)
             if crashes >= MOST_CRASHES:
                 if process.fault is not None and process.fault.code == "disk_full":
                     raise error_of(process.fault)
                 self.children.kill(process.pid)
-                return Dropped(trial, "failed", process.reason)
+                return [Dropped(trial, "failed", process.reason) for trial in trials]
 
     def _rung(self, decision: Decision) -> int:
         match decision:
@@ -148,32 +150,41 @@ class SearchRun:
             case Chosen():
                 return len(self.plan.shares)
 
-    def _start(self, trial: int, rung: int) -> Process:
-        """The trial's process on its way to this rung: submitted, resumed, or as it is."""
+    def _start(self, trials: Sequence[int], rung: int) -> Process:
+        """The process of these trials on its way to this rung: submitted, resumed, or as it is."""
         history = self.history
-        asked: dict[str, Json] = {"rung": rung, "trials": len(history.settings)}
-        known = self.children.known.get(self.pids.get(trial, -1))
+        asked: dict[str, Json] = {"rung": rung, "trials": len(history.settings), "active": list(trials)}
+        known = self.children.known.get(self.pids.get(trials[0], -1))
         if known is None:
-            args = {**self._recipe_args(history.settings[trial]), "number": trial, "shares": list(self.plan.shares)}
-            args["search"] = self.job.pid
+            args = {**self._recipe_args(history.settings[trials[0]]), "shares": list(self.plan.shares)}
+            args |= {"number": trials[0], "search": self.job.pid}
+            if len(trials) > 1:
+                args["pack"] = to_plain([PackedTrial(one, self._changes(history.settings[one])) for one in trials])
             process = self.children.submit("trial", {**args, **asked})
-            self.pids[trial] = process.pid
+            self.pids |= dict.fromkeys(trials, process.pid)
             return process
-        is_there = isinstance(outcome_of(known, trial, rung, is_last=False), Reached)
+        reached = outcomes_of(known, trials, rung, is_last=False)
+        is_there = known.spec.args.get("active") in (None, list(trials)) and any(
+            isinstance(one, Reached) for one in reached
+        )
         if known.state is State.EXITED or is_there or not known.is_ended:
             return known
         return self.children.resume(known.pid, asked)
 
     def _recipe_args(self, settings: Mapping[str, Json]) -> dict[str, Json]:
-        """The recipe of a trial. Its warm-up is over before the first rung, where trials are compared."""
+        """The recipe of a trial."""
+        plain: dict[str, Json] = to_plain(self.recipe)
+        return plain | self._changes(settings)
+
+    def _changes(self, settings: Mapping[str, Json]) -> dict[str, Json]:
+        """What a trial's recipe has of its own. Its warm-up is over before the first rung, where it is compared."""
         changes = recipe_changes(settings, self.defaults)
-        options = {**self.recipe.options, **changes.pop("options", {})}
+        changes["options"] = {**self.recipe.options, **changes.pop("options", {})}
         if len(self.plan.shares) > 1 and self.recipe.warmup_share == WARMUP:
             changes["warmup_share"] = min(self.recipe.warmup_share, self.plan.shares[0] / 2)
         if "method_settings" in changes:
             changes["method_settings"] = {**self.recipe.method_settings, **changes["method_settings"]}
-        plain: dict[str, Json] = to_plain(replace(self.recipe, options=options, **changes))
-        return plain
+        return changes
 
     def _check_hope(self) -> None:
         """Raise the fault of the trials if the first ones all fail, which others would do too."""
@@ -213,6 +224,18 @@ class SearchRun:
         print(said, flush=True)
         figures = {"metric": best.metric or 0.0, "trials": float(len(board.trials)), "spent_s": board.spent_s}
         self.channel.report(Progress(DONE, 1, 1, "searches", figures, said), is_last=True)
+
+
+def joins_of(recipe: Recipe) -> Joins:
+    """Which trials of this recipe train together: those of low-rank adapters for a head, on the same rows."""
+    if spec_of(recipe.task).head not in ("sequence", "token") or needs_reference(recipe.options) or recipe.track:
+        return apart
+
+    def joins(one: Mapping[str, Json], other: Mapping[str, Json]) -> bool:
+        is_grouped = all(can_group(str(some["method"]), recipe.method_settings) for some in (one, other))
+        return is_grouped and recipe.lora.dropout == 0 and one.get("augment") == other.get("augment")
+
+    return joins
 
 
 def _facts(job: Job, recipe: Recipe, pooling: str) -> SpaceFacts:

@@ -24,6 +24,7 @@ from llmos.nn.adapters.adapter import Adapter
 from llmos.nn.adapters.adapter_file import CONFIG as ADAPTER_CONFIG
 from llmos.nn.adapters.adapter_file import WEIGHTS as ADAPTER_WEIGHTS
 from llmos.nn.adapters.adapter_file import load_adapter
+from llmos.nn.adapters.grouped_tuned import grouped
 from llmos.nn.adapters.head import FILE as HEAD_FILE
 from llmos.nn.adapters.head import Head, PooledHead, SequenceHead, TokenHead, load_head, save_head
 from llmos.nn.adapters.methods import tuner_of
@@ -146,9 +147,12 @@ class Candidate:
     @contextmanager
     def computing(self) -> Iterator[None]:
         """Inside this block, the base computes with the candidate's adapter, in its dtype."""
-        adapted = self.adapter.on() if self.adapter else nullcontext()
-        with adapted, torch.autocast(self.device.type, self.amp, enabled=self.amp is not None):
+        with self.adapter.on() if self.adapter else nullcontext(), self.computing_plain():
             yield
+
+    def computing_plain(self) -> torch.autocast:
+        """A context in which the base computes in the candidate's dtype, whatever adapters are on."""
+        return torch.autocast(self.device.type, self.amp, enabled=self.amp is not None)
 
     def weights(self) -> dict[str, nn.Parameter]:
         """All trainable parameters, by name."""
@@ -217,6 +221,43 @@ def begin(base: ModelPath, recipe: Recipe, labels: int, dtype: str, device: str)
         tuned = tuner_of(spec).add(loaded, spec, settings_of_method(recipe), recipe.seed)
         if tuned.adapter is not None and tuned.adapter.virtual is not None:
             loaded = loaded.with_virtual(tuned.adapter.virtual.count)
+    head = _fresh_head(recipe, loaded, labels)
+    load_base = None if is_full else partial(load, base, dtype="float32", device=device)
+    return Candidate(
+        loaded,
+        head,
+        dtype,
+        device,
+        tuned=tuned,
+        keeps_base=spec.keeps_base,
+        load_base=load_base,
+    )
+
+
+def begin_several(base: ModelPath, recipes: Sequence[Recipe], labels: int, dtype: str, device: str) -> list[Candidate]:
+    """A candidate of each recipe on one frozen base, to be trained together (training/trainer_pack.py).
+
+    `can_group` says which methods can be.
+    """
+    first = recipes[0]
+    loaded = load(base, dtype="float32", device=device, linear_dtype=first.base_dtype)
+    load_base = partial(load, base, dtype="float32", device=device)
+    return [
+        Candidate(
+            loaded,
+            _fresh_head(recipe, loaded, labels),
+            dtype,
+            device,
+            tuned=grouped(loaded, method_of(recipe.method), settings_of_method(recipe), recipe.seed),
+            keeps_base=True,
+            load_base=load_base,
+        )
+        for recipe in recipes
+    ]
+
+
+def _fresh_head(recipe: Recipe, loaded: Loaded, labels: int) -> AnyHead:
+    """The head that the task learns, by the recipe's seed."""
     torch.manual_seed(recipe.seed)
     pooling = str(recipe.options.get("pooling", "mean"))
     match spec_of(recipe.task).head:
@@ -229,16 +270,7 @@ def begin(base: ModelPath, recipe: Recipe, labels: int, dtype: str, device: str)
             head.check(loaded)
         case _:
             head = SequenceHead(loaded.hidden_size, labels, pooling)
-    load_base = None if is_full else partial(load, base, dtype="float32", device=device)
-    return Candidate(
-        loaded,
-        head.to(torch_device(device)),
-        dtype,
-        device,
-        tuned=tuned,
-        keeps_base=spec.keeps_base,
-        load_base=load_base,
-    )
+    return head.to(loaded.device)
 
 
 def _published_base(base: ModelPath) -> ModelPath:

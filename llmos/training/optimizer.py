@@ -73,6 +73,10 @@ class Optimizer:
         for mixed, rate in self.mixed:
             mixed.step(parts or {}, rate * factor, scale)
         before_clear()
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget the gradients at the weights."""
         for one in self._all:
             one.zero_grad(set_to_none=True)
 

@@ -2,7 +2,7 @@
 
 Jamieson and Talwalkar 2016 (arXiv:1502.07943): many trials train a little, the best part of them trains on, and so
 forth. Li et al. 2020 (ASHA, arXiv:1810.05934) promote without waiting for a rung to be full, which keeps many machines
-busy. A device here trains one trial at a time, nothing waits, and full rungs choose better; so rungs are filled. From
+busy. A device here trains one process at a time, nothing waits, and full rungs choose better; so rungs are filled. From
 ASHA come the pause with a checkpoint and the return: a trial that was passed over is next if another one fails, and
 when time is left.
 """
@@ -10,7 +10,8 @@ when time is left.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import count
 from math import ceil
 
 from llmos.abi.json_type import Json
@@ -22,7 +23,17 @@ MOST_RUNGS = 3  # a first rung of 1/64 of a run would tell nothing
 TIMED_TRIALS = 16  # a search by time has as many rungs as one of so many trials
 RESERVE = 0.9  # of the time: what measuring the winner and its last epochs take is not known exactly
 
-Sample = Callable[[int, History], dict[str, Json]]
+MOST_TOGETHER = 8  # trials of one process: more find no more work to share
+LOOK_AHEAD = 32  # trials whose settings are looked at for some that can be trained together
+
+Settings = dict[str, Json]
+Sample = Callable[[int, History], Settings]
+Joins = Callable[[Settings, Settings], bool]  # whether trials with these settings can be trained together
+
+
+def apart(one: Settings, other: Settings) -> bool:
+    """No trials are trained together."""
+    return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +53,66 @@ def plan_of(budget: Budget) -> HalvingPlan:
     return HalvingPlan(budget, tuple(FACTOR ** -(rungs - 1 - rung) for rung in range(rungs)))
 
 
-def decide(plan: HalvingPlan, history: History, sample: Sample) -> Decision | None:
-    """The decision that is pending, or else the next one; None once the winner is made, or no trial is left."""
+def decide(plan: HalvingPlan, history: History, sample: Sample, joins: Joins = apart) -> tuple[Decision, ...]:
+    """The decisions that are pending, or else the next ones; none once the winner is made, or no trial is left.
+
+    Several are for trials that are trained together.
+    """
     if history.made is not None:
-        return None
-    return history.pending or _next(plan, history, sample)
+        return ()
+    if history.pending:
+        return history.pending
+    first = _next(plan, history, sample)
+    match first:
+        case None:
+            return ()
+        case Begun():
+            others = _begun_beside(plan, history, sample, first, joins)
+            return (replace(first, pack=first.trial), *others) if others else (first,)
+        case Advanced():
+            return (first, *_advanced_beside(plan, history, first))
+        case _:
+            return (first,)
+
+
+def _begun_beside(plan: HalvingPlan, history: History, sample: Sample, first: Begun, joins: Joins) -> tuple[Begun, ...]:
+    """Further new trials that can be trained together with the first; in a search by time, once one has told a cost."""
+    if plan.budget.trials is None and not history.at(0):
+        return ()
+    found: list[Begun] = []
+    ahead = _with_begun(history, first)
+    for number in range(first.trial + 1, plan.budget.trials or first.trial + LOOK_AHEAD):
+        if number in ahead.settings:
+            continue
+        if len(found) + 1 >= MOST_TOGETHER or len(ahead.settings) >= trials_wanted(plan, ahead):
+            break
+        one = Begun(number, sample(number, history), first.trial)
+        if joins(first.settings, one.settings):
+            found.append(one)
+            ahead = _with_begun(ahead, one)
+    return tuple(found)
+
+
+def _with_begun(history: History, begun: Begun) -> History:
+    return replace(history, settings={**history.settings, begun.trial: begun.settings})
+
+
+def _advanced_beside(plan: HalvingPlan, history: History, first: Advanced) -> list[Advanced]:
+    """The others of its pack among the trials that this rung takes."""
+    pack, rung = history.packs.get(first.trial), first.rung
+    room = _quota(plan, history, rung) - len(history.at(rung))
+    chosen = _waiting(history, rung)[: max(1, room)]
+    return [
+        Advanced(one, rung)
+        for one in chosen
+        if one != first.trial and pack is not None and history.packs.get(one) == pack
+    ]
 
 
 def _next(plan: HalvingPlan, history: History, sample: Sample) -> Decision | None:
-    begun = len(history.settings)
-    if begun < trials_wanted(plan, history):
-        return Begun(begun, sample(begun, history))
+    if len(history.settings) < trials_wanted(plan, history):
+        number = next(one for one in count() if one not in history.settings)
+        return Begun(number, sample(number, history))
     for rung in range(1, len(plan.shares)):
         if len(history.at(rung)) < _quota(plan, history, rung) and (one := _best_waiting(history, rung)) is not None:
             return Advanced(one, rung)
@@ -76,7 +136,7 @@ def _cost(plan: HalvingPlan, history: History, trials: int) -> float:
     """The seconds that a search of so many trials takes, with those that its failed trials have taken."""
     counts = [_count(trials, rung) for rung in range(len(plan.shares))]
     lost = sum(one.seconds for one in history.dropped.values())
-    return lost + sum(count * rung_cost(plan, history, rung) for rung, count in enumerate(counts))
+    return lost + sum(some * rung_cost(plan, history, rung) for rung, some in enumerate(counts))
 
 
 def _count(trials: int, rung: int) -> int:
@@ -114,8 +174,13 @@ def _quota(plan: HalvingPlan, history: History, rung: int) -> int:
 
 def _best_waiting(history: History, rung: int) -> int | None:
     """The best trial that has reached the rung below and not this one."""
-    waiting = (one.trial for one in history.at(rung - 1) if one.trial not in history.dropped)
-    return next((trial for trial in waiting if (trial, rung) not in history.results), None)
+    return next(iter(_waiting(history, rung)), None)
+
+
+def _waiting(history: History, rung: int) -> list[int]:
+    """The trials that have reached the rung below and not this one, best first."""
+    below = [one.trial for one in history.at(rung - 1) if one.trial not in history.dropped]
+    return [trial for trial in below if (trial, rung) not in history.results]
 
 
 def _with_time_left(plan: HalvingPlan, history: History) -> Decision | None:

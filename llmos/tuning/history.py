@@ -10,10 +10,14 @@ from llmos.abi.json_type import Json
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """A trial with these settings is to reach the first rung."""
+    """A trial with these settings is to reach the first rung.
+
+    Trials that are trained together, in one process, have the first one's number as their `pack`.
+    """
 
     trial: int
     settings: dict[str, Json]
+    pack: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +77,15 @@ KINDS: dict[str, type[Record]] = {
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """All records of a search, by what they say. `pending` is the decision whose outcome is not known yet."""
+    """All records of a search, by what they say. `pending` are the decisions whose outcome is not known yet."""
 
     settings: dict[int, dict[str, Json]] = field(default_factory=dict)
     results: dict[tuple[int, int], Reached] = field(default_factory=dict)
     dropped: dict[int, Dropped] = field(default_factory=dict)
     chosen: int | None = None
     made: VersionMade | None = None
-    pending: Decision | None = None
+    pending: tuple[Decision, ...] = ()
+    packs: dict[int, int] = field(default_factory=dict)
 
     @property
     def spent_s(self) -> float:
@@ -104,20 +109,25 @@ def history_of(records: Iterable[Record]) -> History:
     dropped: dict[int, Dropped] = {}
     chosen: int | None = None
     made: VersionMade | None = None
-    pending: Decision | None = None
+    pending: dict[int, Decision] = {}
+    packs: dict[int, int] = {}
     for record in records:
         match record:
             case Begun():
-                settings[record.trial], pending = record.settings, record
+                settings[record.trial], pending[record.trial] = record.settings, record
+                if record.pack is not None:
+                    packs[record.trial] = record.pack
             case Advanced():
-                pending = record
+                pending[record.trial] = record
             case Chosen():
-                chosen, pending = record.trial, record
+                chosen, pending[record.trial] = record.trial, record
             case Reached():
-                results[record.trial, record.rung], pending = record, None
+                results[record.trial, record.rung] = record
             case Dropped():
-                dropped[record.trial], pending = record, None
+                dropped[record.trial] = record
                 chosen = None if chosen == record.trial else chosen
             case VersionMade():
-                made, pending = record, None
-    return History(settings, results, dropped, chosen, made, pending)
+                made = record
+        if isinstance(record, Reached | Dropped | VersionMade):
+            pending.pop(record.trial, None)
+    return History(settings, results, dropped, chosen, made, tuple(pending.values()), packs)

@@ -56,7 +56,7 @@ def _row(search: Search, history: History, trial: int, pid: int | None) -> Trial
         state = dropped.word
     elif history.made is not None:
         state = "done" if history.made.trial == trial else "ended"
-    elif history.pending is not None and history.pending.trial == trial:
+    elif any(one.trial == trial for one in history.pending):
         state = "running"
     seconds = sum(one.seconds for one in results) + (dropped.seconds if dropped else 0.0)
     return TrialRow(

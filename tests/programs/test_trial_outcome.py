@@ -11,7 +11,7 @@ from llmos.abi.frame import Act, ChildChanged, FromChild, Replied, Requested, St
 from llmos.abi.process import PAUSED, Process, Progress, Spec, State
 from llmos.programs.channel import Stopped
 from llmos.programs.children import Children
-from llmos.programs.trial_outcome import outcome_of
+from llmos.programs.trial_outcome import outcomes_of
 from llmos.testing.daemon import FakeDaemon, beside
 from llmos.tuning.history import Dropped, Reached, VersionMade
 
@@ -21,32 +21,41 @@ TRIAL = Process(5, Spec("trial", parent=1), State.INTERRUPTED, exit_code=0, prog
 
 
 def test_a_pause_at_the_rung_is_its_result():
-    assert outcome_of(TRIAL, 3, 1, is_last=False) == Reached(3, 1, 0.875, 12.0, 9.0)
+    assert outcomes_of(TRIAL, [3], 1, is_last=False) == [Reached(3, 1, 0.875, 12.0, 9.0)]
 
 
 @pytest.mark.parametrize("process", [replace(TRIAL, exit_code=-9), replace(TRIAL, exit_code=None)])
 def test_a_trial_that_was_interrupted_before_its_rung_is_resumed(process):
-    assert outcome_of(process, 3, 2, is_last=False) is None
+    assert outcomes_of(process, [3], 2, is_last=False) == []
+
+
+def test_each_of_several_trials_has_its_own_metric_and_an_equal_part_of_the_time():
+    figures = {"rung": 1.0, "metric_3": 0.5, "metric_5": 0.75, "seconds": 12.0, "trained_s": 9.0}
+    paused = replace(TRIAL, progress=replace(PAUSE, figures=figures))
+    found = outcomes_of(paused, [3, 4, 5], 1, is_last=False)
+    assert found[::2] == [Reached(3, 1, 0.5, 4.0, 3.0), Reached(5, 1, 0.75, 4.0, 3.0)]
+    assert isinstance(found[1], Dropped)
+    assert (found[1].trial, found[1].word, found[1].seconds) == (4, "failed", 4.0)
 
 
 def test_a_trial_that_somebody_ended_is_left_alone():
-    assert outcome_of(TRIAL, 3, 2, is_last=False) == Dropped(3, "stopped", "")
+    assert outcomes_of(TRIAL, [3], 2, is_last=False) == [Dropped(3, "stopped", "")]
     gone = replace(TRIAL, state=State.EXITED, reason="stopped by the user")
-    assert outcome_of(gone, 3, 2, is_last=False) == Dropped(3, "stopped", "stopped by the user")
+    assert outcomes_of(gone, [3], 2, is_last=False) == [Dropped(3, "stopped", "stopped by the user")]
 
 
 def test_a_trial_that_failed_says_why():
     failed = replace(TRIAL, state=State.EXITED, exit_code=1, fault=Fault("bad_setting", "it diverged"))
-    assert outcome_of(failed, 3, 2, is_last=False) == Dropped(3, "failed", "it diverged")
+    assert outcomes_of(failed, [3], 2, is_last=False) == [Dropped(3, "failed", "it diverged")]
 
 
 def test_the_winner_is_what_was_made_and_not_its_dataset():
     made = replace(TRIAL, state=State.EXITED, made=("mood@1", "mood:2"), progress=Progress("done", message="fine"))
-    assert outcome_of(made, 3, 3, is_last=True) == VersionMade(3, "mood:2", "fine")
+    assert outcomes_of(made, [3], 3, is_last=True) == [VersionMade(3, "mood:2", "fine")]
 
 
 def test_a_trial_at_work_has_no_outcome():
-    assert outcome_of(replace(TRIAL, state=State.READY), 3, 1, is_last=False) is None
+    assert outcomes_of(replace(TRIAL, state=State.READY), [3], 1, is_last=False) == []
 
 
 def answering(reply):

@@ -2,53 +2,19 @@
 
 from __future__ import annotations
 
-import socket
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import tiny_training
+from trial_runs import SHARES, paused, trial
 
-from llmos.abi.frame import Job, Report
+from llmos.abi.frame import Job
 from llmos.abi.json_type import Json
-from llmos.abi.process import PAUSED, Progress
-from llmos.programs.channel import Channel
-from llmos.testing.daemon import FakeDaemon, beside
+from llmos.abi.process import PAUSED
+from llmos.testing.daemon import beside
 
 pytestmark = pytest.mark.torch
-
-SHARES = [0.25, 1.0]
-
-
-class StoppingChannel(Channel):
-    """A channel that says every report, and that the process is to stop from this report of a step on."""
-
-    stop_at: int | None = None
-    steps = 0
-
-    def report(self, progress: Progress, *, is_last: bool = False) -> None:
-        self.steps += progress.phase == "train"
-        self.send(Report(progress))
-
-    @property
-    def stop_asked(self) -> bool:
-        return self.stop_at is not None and self.steps >= self.stop_at
-
-
-def trial(job: Job, *, stop_at: int | None = None) -> FakeDaemon:
-    """Run a trial; it is told to stop at this report of a step."""
-    from llmos.programs import trial as program
-
-    up, down = socket.socketpair()
-    daemon, channel = FakeDaemon(up), StoppingChannel(down, on_gone=lambda: None)
-    channel.stop_at = stop_at
-    try:
-        program.main(channel, job)
-    finally:
-        down.shutdown(socket.SHUT_RDWR)
-        daemon.join()
-        down.close()
-    return daemon
 
 
 def job_of(folder: Path, rung: int, **args: Json) -> Job:
@@ -56,12 +22,6 @@ def job_of(folder: Path, rung: int, **args: Json) -> Job:
     recipe = {"task": "classify", "method": "lora", "epochs": 4.0, "data": {"train": str(path)}, "batch_size": 8}
     told = tiny_training.assignment(folder, recipe | args)
     return replace(told, args={**told.args, "number": 0, "shares": SHARES, "rung": rung, "trials": 3})
-
-
-def paused(daemon: FakeDaemon) -> Progress:
-    (last,) = [one for one in daemon.progress if one.phase == PAUSED]
-    assert daemon.progress[-1] == last
-    return last
 
 
 def test_a_trial_with_rungs_makes_the_candidate_that_one_run_makes(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from llmos.tuning.halving import HalvingPlan, Sample, decide
+from llmos.tuning.halving import HalvingPlan, Joins, Sample, apart, decide
 from llmos.tuning.history import Begun, Chosen, Decision, Dropped, History, Reached, Record, VersionMade, history_of
 
 Answer = Callable[[int, int], float | None]  # trial, rung -> its metric; None: it fails
@@ -25,23 +25,31 @@ def outcome_of(plan: HalvingPlan, decision: Decision, answer: Answer, seconds: f
     return Reached(decision.trial, rung, metric, 2.0 + seconds * share, seconds * share)
 
 
-def played(plan: HalvingPlan, answer: Answer, sample: Sample = number_only, seconds: float = 10.0) -> list[Record]:
+def played(
+    plan: HalvingPlan, answer: Answer, sample: Sample = number_only, seconds: float = 10.0, joins: Joins = apart
+) -> list[Record]:
     """The records of a whole search."""
-    return list(steps(plan, answer, [], sample, seconds))
+    return list(steps(plan, answer, [], sample, seconds, joins))
 
 
 def steps(
-    plan: HalvingPlan, answer: Answer, before: list[Record], sample: Sample = number_only, seconds: float = 10.0
+    plan: HalvingPlan,
+    answer: Answer,
+    before: list[Record],
+    sample: Sample = number_only,
+    seconds: float = 10.0,
+    joins: Joins = apart,
 ) -> Iterator[Record]:
     """All records of a search, from those that a journal has on."""
     records: list[Record] = []
     for record in before:
         records.append(record)
         yield record
-    while (decision := decide(plan, history_of(records), sample)) is not None:
-        if history_of(records).pending is None:
-            records.append(decision)
-            yield decision
-        record = outcome_of(plan, decision, answer, seconds)
-        records.append(record)
-        yield record
+    while decisions := decide(plan, history_of(records), sample, joins):
+        if not history_of(records).pending:
+            records += decisions
+            yield from decisions
+        for decision in decisions:
+            record = outcome_of(plan, decision, answer, seconds)
+            records.append(record)
+            yield record

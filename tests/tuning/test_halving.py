@@ -125,4 +125,4 @@ def test_a_search_by_time_begins_with_one_trial_and_learns_what_trials_cost():
 def test_a_decision_whose_outcome_is_not_known_is_made_again():
     plan = plan_of(Budget(trials=4))
     begun = Begun(0, {"method": "full"})
-    assert decide(plan, history_of([begun]), number_only) == begun
+    assert decide(plan, history_of([begun]), number_only) == (begun,)

@@ -63,7 +63,7 @@ def test_a_damaged_record_is_said(tmp_path):
 def test_a_chosen_trial_that_ends_is_chosen_no_more():
     history = history_of([*RECORDS[:7], Dropped(0, "stopped")])
     assert history.chosen is None
-    assert history.pending is None
+    assert not history.pending
 
 
 def test_all_seconds_count_those_of_failed_trials_too():

@@ -20,5 +20,6 @@ METHOD = replace(
     trains="two matrices of a small rank and a magnitude for each output of every linear layer",
     count_weights=count_weights,
     field="",
+    is_grouped=False,
     source="Liu et al. 2024, arXiv:2402.09353",
 )

@@ -24,5 +24,6 @@ METHOD = MethodSpec(
     peft_type="LORA",
     reads_as="lora",
     field="lora",
+    is_grouped=True,
     source="Hu et al. 2021, arXiv:2106.09685",
 )

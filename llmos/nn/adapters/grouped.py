@@ -63,14 +63,16 @@ class Part(NamedTuple):
     end: int
 
 
-def adapter_of(weights: nn.Parameter, layers: Sequence[tuple[nn.Module, int, int]], rank: int, scale: float) -> Adapter:
+def adapter_of(
+    weights: nn.Parameter, layers: Sequence[tuple[nn.Module, int, int]], rank: int, scale: float, *, is_mixable: bool
+) -> Adapter:
     """The adapter that trains these weights, [1, n], on layers with so many inputs and outputs, in their order."""
     changes, start = [], 0
     for layer, inputs, outputs in layers:
         changes.append(TrainedLowRank(layer, weights, start, rank, inputs, outputs, scale))
         start += rank * (inputs + outputs)
     assert start == weights.numel(), "the weights are those of the layers"
-    return Adapter(tuple(changes))
+    return Adapter(tuple(changes), is_mixable)
 
 
 @contextmanager
@@ -100,7 +102,8 @@ def add_low_rank(rows: Tensor, out: Tensor, parts: tuple[Part, ...]) -> Tensor:
 
     `out` must not be a view: autograd would take its whole for what has changed.
     """
-    added: Tensor = _AddLowRank.apply(rows, out, parts, *(part.change.weights for part in parts))
+    weights = (part.change.weights for part in parts)
+    added: Tensor = _AddLowRank.apply(rows, out, parts, *weights)  # type: ignore[no-untyped-call]  # torch leaves it so
     return added
 
 
@@ -108,7 +111,7 @@ class _AddLowRank(torch.autograd.Function):
     """The weights are inputs only so that autograd knows of them; their gradients are summed into `grad` here."""
 
     @staticmethod
-    def forward(  # type: ignore[override]  # with the arguments that it has
+    def forward(
         ctx: Any,  # Any: autograd's context
         rows: Tensor,
         out: Tensor,
@@ -129,7 +132,7 @@ class _AddLowRank(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]  # Any: as above
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # Any: as above
         seen, *kept = ctx.saved_tensors
         before = torch.zeros_like(seen) if ctx.needs_input_grad[0] else None
         for i, (change, start, end) in enumerate(ctx.parts):

@@ -11,20 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from llmos.abi.method import MethodSpec
-from llmos.nn.adapters.adapter_file import PREFIX, shape_of
+from llmos.abi.method import MethodSpec, can_group
+from llmos.nn.adapters.adapter import Adapter
+from llmos.nn.adapters.adapter_file import PREFIX, is_mixable, shape_of
 from llmos.nn.adapters.grouped import TrainedLowRank, adapter_of
 from llmos.nn.adapters.methods import tuner_of
 from llmos.nn.adapters.tuned import Config, PeftTuned, Tuned, write_peft
 from llmos.nn.load import Loaded
 
 NAME = "default"  # of the adapter that PEFT inserts
-GROUPED = ("lora", "rslora")  # methods whose change is two plain thin products
-
-
-def can_group(method: str, values: Mapping[str, Any]) -> bool:  # Any: values of the method's settings
-    """Whether this method can be trained in one row with others. Dropout in adapters is PEFT's alone."""
-    return method in GROUPED and not values.get("dropout")
 
 
 class GroupedWeights(nn.Module):
@@ -42,7 +37,7 @@ class GroupedTuned(Tuned):
         self.module: GroupedWeights = GroupedWeights(flat)
         self.paths, self.config = tuple(layers), config
         shapes = [(layer, *_widths(layer)) for layer in layers.values()]
-        self.adapter = adapter_of(self.module.flat, shapes, rank, scale)
+        self.adapter: Adapter = adapter_of(self.module.flat, shapes, rank, scale, is_mixable=is_mixable(layers))
 
     def save(self, folder: Path, base_digest: str | None = None, loaded: Loaded | None = None) -> None:
         weights: dict[str, Tensor] = {}

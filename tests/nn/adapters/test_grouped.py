@@ -9,11 +9,11 @@ import tiny_training
 import torch
 from torch import Tensor
 
-from llmos.abi.method import method_of
+from llmos.abi.method import can_group, method_of
 from llmos.nn.adapters.adapter import Adapter
 from llmos.nn.adapters.adapter_file import load_adapter
 from llmos.nn.adapters.grouped import training_segments
-from llmos.nn.adapters.grouped_tuned import GroupedTuned, can_group, grouped
+from llmos.nn.adapters.grouped_tuned import GroupedTuned, grouped
 from llmos.nn.adapters.methods import tuner_of
 from llmos.nn.load import Loaded, load
 from llmos.nn.packing import forward, pack
