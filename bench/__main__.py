@@ -47,12 +47,13 @@ class Bench(StrEnum):
     DISTIL = "distil"
     FEW_LABELS = "few-labels"
     LABEL_ORACLE = "label-oracle"
+    TRIALS = "trials"
 
 
 WITH_SETS = (Bench.AUGMENTATION, Bench.METHODS, Bench.FEW_LABELS, Bench.LABEL_ORACLE)
 WITH_SEEDS = (Bench.FEW_LABELS, Bench.LABEL_ORACLE)
 WITH_METHODS = (Bench.METHODS, Bench.LABEL_ORACLE)
-WITH_DTYPE = (Bench.ENCODER, Bench.FINETUNE, Bench.GENERATE, Bench.SERVERS)
+WITH_DTYPE = (Bench.ENCODER, Bench.FINETUNE, Bench.GENERATE, Bench.SERVERS, Bench.TRIALS)
 
 
 def main(
@@ -66,7 +67,10 @@ def main(
         typer.Option("--texts", min=1, help="Texts; rows, tokens, calls, megabytes where those are counted."),
     ] = None,
     dtype: Annotated[
-        str, typer.Option(help="What llmos computes in (encoder, finetune, servers); generate: what else, by commas.")
+        str,
+        typer.Option(
+            help="What llmos computes in (encoder, finetune, servers, trials); generate: what else, by commas."
+        ),
     ] = "auto",
     minutes: Annotated[float | None, typer.Option(min=0.1, help="How long the soak lasts.")] = None,
     sets: Annotated[
@@ -140,6 +144,8 @@ def _measure(
         return measure(data, home, mode=mode, **chosen)
     if bench is Bench.FINETUNE:
         return measure(data, home, mode=mode, count=count, dtype=dtype, device=device)
+    if bench is Bench.TRIALS:
+        return measure(data, home, mode=mode, dtype=dtype, device=device)
     if bench is Bench.GATE:
         return measure(mode=mode)
     if bench is Bench.START:

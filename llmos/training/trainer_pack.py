@@ -7,7 +7,8 @@ adapter, rows, learning rate and optimizer, and learns what it would learn alone
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -63,6 +64,12 @@ class TrainerPack:
 
     def train(self) -> bool:
         """Train until every run is at its target, and return True; or save when asked to stop, and return False."""
+        with self.workers() as crew:
+            return self._train(crew)
+
+    @contextmanager
+    def workers(self) -> Iterator[GradientWorkers]:
+        """What computes the gradients of a step of all runs, to be entered."""
         for one in self.runs:
             one.trainer.candidate.train()
         first = self.runs[0].trainer
@@ -76,7 +83,7 @@ class TrainerPack:
             first.frozen.computing(),
             GradientWorkers(weights, set(), self._gradients, size, first.recipe.seed, self._cut) as crew,
         ):
-            return self._train(crew)
+            yield crew
 
     def _train(self, crew: GradientWorkers) -> bool:
         clock = self.hooks.clock
@@ -174,7 +181,7 @@ class TrainerPack:
             assert adapter is not None, "a run of a pack trains an adapter"
             segments.append((adapter, states_of[i][2], start))
         candidate = self.runs[0].trainer.candidate
-        with training_segments(segments), candidate.computing_plain():
+        with candidate.computing_plain(), training_segments(segments):
             states = forward(self.loaded.backbone, pack(sequences, candidate.device)).float()
         found: dict[int, Tensor] = {}
         for i, (examples, mine, first, end) in states_of.items():

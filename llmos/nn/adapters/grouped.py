@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from llmos.nn.adapters.adapter import Adapter, replace_forward
 from llmos.nn.adapters.changes import PerToken, plain_output
@@ -48,7 +49,7 @@ class TrainedLowRank(PerToken):
         return down, flat[0, middle:end].view(self.outputs, self.rank)
 
     def compute(self, x: Tensor) -> Tensor:
-        return _apply(self.layer, (Part(self, 0, x.numel() // x.shape[-1]),), x)
+        return _apply(self.layer, (Part(self, 0, x.numel() // x.shape[-1], self.weights.detach()),), x)
 
     def output(self, x: Tensor, out: Tensor) -> Tensor:
         down, up = (one.to(out.dtype) for one in self.tensors)
@@ -56,11 +57,12 @@ class TrainedLowRank(PerToken):
 
 
 class Part(NamedTuple):
-    """A layer's change and the tokens of a row that it applies to, [start, end)."""
+    """A layer's change, the tokens of a row that it applies to, [start, end), and its weights in the pass's dtype."""
 
     change: TrainedLowRank
     start: int
     end: int
+    flat: Tensor
 
 
 def adapter_of(
@@ -83,59 +85,78 @@ def training_segments(segments: Sequence[tuple[Adapter, int, int]]) -> Iterator[
     """
     parts: dict[nn.Module, list[Part]] = {}
     for adapter, start, end in segments:
+        flats: dict[int, Tensor] = {}
         for change in adapter.layers:
             assert isinstance(change, TrainedLowRank), "it is in training"
-            parts.setdefault(change.layer, []).append(Part(change, start, end))
+            weights = change.weights
+            if id(weights) not in flats:
+                flats[id(weights)] = weights.detach().to(_dtype_of(weights))
+            flat = flats[id(weights)]
+            parts.setdefault(change.layer, []).append(Part(change, start, end, flat))
     with replace_forward({layer: partial(_apply, layer, tuple(some)) for layer, some in parts.items()}):
         yield
 
 
+def _dtype_of(x: Tensor) -> torch.dtype:
+    """What a product with x is computed in now."""
+    device = x.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+
+
 def _apply(layer: nn.Module, parts: tuple[Part, ...], x: Tensor) -> Tensor:
+    """The layer's output for x [..., in], with what each part adds to its tokens."""
     rows = x.reshape(-1, x.shape[-1])
-    if torch.is_autocast_enabled(x.device.type):
-        rows = rows.to(torch.get_autocast_dtype(x.device.type))  # once, for the base's product and the adapters'
-    return add_low_rank(rows, plain_output(layer, rows), parts).view(*x.shape[:-1], -1)
-
-
-def add_low_rank(rows: Tensor, out: Tensor, parts: tuple[Part, ...]) -> Tensor:
-    """The base's output `out` [T, out] for `rows` [T, in], with what each part adds to its tokens, in place.
-
-    `out` must not be a view: autograd would take its whole for what has changed.
-    """
+    rows = rows.to(_dtype_of(rows))
+    is_plain = type(layer) is nn.Linear and not layer.weight.requires_grad
+    base = None if is_plain else plain_output(layer, rows)
     weights = (part.change.weights for part in parts)
-    added: Tensor = _AddLowRank.apply(rows, out, parts, *weights)  # type: ignore[no-untyped-call]  # torch leaves it so
-    return added
+    out: Tensor = _WithLowRank.apply(rows, base, layer, parts, *weights)  # type: ignore[no-untyped-call]  # torch leaves it so
+    return out.view(*x.shape[:-1], -1)
 
 
-class _AddLowRank(torch.autograd.Function):
-    """The weights are inputs only so that autograd knows of them; their gradients are summed into `grad` here."""
+class _WithLowRank(torch.autograd.Function):
+    """A frozen layer's output for rows [T, in] with its parts' changes, as one step of autograd.
+
+    `base` is the layer's output, which is changed in place and so must not be a view; None: computed here, by the
+    layer's weight. The adapters' weights are inputs only so that autograd knows of them: their gradients are summed
+    into `grad` here.
+    """
 
     @staticmethod
     def forward(
         ctx: Any,  # Any: autograd's context
         rows: Tensor,
-        out: Tensor,
+        base: Tensor | None,
+        layer: Any,  # Any: a linear layer where there is no base
         parts: tuple[Part, ...],
         *weights: Tensor,
     ) -> Tensor:
-        seen = rows.to(out.dtype)
+        dtype = rows.dtype if base is None else base.dtype
+        seen, weight = rows.to(dtype), None
         kept: list[Tensor] = []
-        with torch.autocast(out.device.type, enabled=False):
-            for change, start, end in parts:
-                down, up = (x.to(out.dtype) for x in change.tensors)
+        with torch.autocast(rows.device.type, enabled=False):
+            if base is None:
+                weight = layer.weight.to(dtype)
+                out = functional.linear(seen, weight, None if layer.bias is None else layer.bias.to(dtype))
+            else:
+                out = base
+                ctx.mark_dirty(base)
+            for change, start, end, flat in parts:
+                down, up = (one.to(dtype) for one in change.parts(flat))
                 inner = seen[start:end] @ down.T
                 out[start:end].addmm_(inner, up.T, alpha=change.scale)
                 kept += down, up, inner
-        ctx.mark_dirty(out)
-        ctx.save_for_backward(seen, *kept)
+        ctx.save_for_backward(seen, weight, *kept)
         ctx.parts, ctx.dtype = parts, rows.dtype
         return out
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # Any: as above
-        seen, *kept = ctx.saved_tensors
-        before = torch.zeros_like(seen) if ctx.needs_input_grad[0] else None
-        for i, (change, start, end) in enumerate(ctx.parts):
+        seen, weight, *kept = ctx.saved_tensors
+        before: Tensor | None = None
+        if ctx.needs_input_grad[0]:
+            before = torch.zeros_like(seen) if weight is None else gradient @ weight
+        for i, (change, start, end, _) in enumerate(ctx.parts):
             down, up, inner = kept[3 * i : 3 * i + 3]
             after = gradient[start:end]
             middle = (after @ up).mul_(change.scale)
@@ -145,6 +166,6 @@ class _AddLowRank(torch.autograd.Function):
             of_down.add_(middle.T @ seen[start:end])
             of_up.add_(after.T @ inner, alpha=change.scale)
             if before is not None:
-                torch.mm(middle, down, out=before[start:end])
-        none = (None,) * (1 + len(ctx.parts))
-        return (None if before is None else before.to(ctx.dtype), gradient, *none)
+                before[start:end].addmm_(middle, down)
+        of_rows = None if before is None else before.to(ctx.dtype)
+        return of_rows, gradient if weight is None else None, None, None, *(None for _ in ctx.parts)

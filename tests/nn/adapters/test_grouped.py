@@ -85,7 +85,7 @@ def test_adapters_in_one_row_learn_as_each_alone(tmp_path: Path, dtype: str) -> 
     size = sum(map(len, ROWS))
     segments = [(one.adapter, i * size, (i + 1) * size) for i, one in enumerate(several)]
     rows = ROWS * len(several)
-    with training_segments(segments), torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bfloat16"):
+    with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bfloat16"), training_segments(segments):
         states = forward(found.backbone, pack([*rows, [5, 5]], torch.device("cpu")))  # the last tokens are nobody's
     total = torch.zeros(())
     for _, start, end in segments:
