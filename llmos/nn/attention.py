@@ -21,6 +21,7 @@ from llmos.nn.adapters.virtual import PrefixRows, put_prefixes
 from llmos.nn.cpu.cpu_kernels import fits, kernels
 from llmos.nn.generation.cross_attention import CrossAttention
 from llmos.nn.generation.paged_attention import Plan, window
+from llmos.nn.padded_attention import attend_padded
 from llmos.nn.relative_bias import RelativeBias
 
 NAME = "llmos_packed"
@@ -98,6 +99,12 @@ def attend(
         made = loops.row(whole, starts, kept, scale, is_causal=causal, window=sliding_window)
         if made is not None:
             return made.unsqueeze(0), None
+    is_alike = query.shape[1] == key.shape[1] and held == layout.lengths and sliding_window is None
+    if dropout and bias is None and is_alike and query.device.type == "cpu":
+        scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+        return attend_padded(query[0], key[0], value[0], layout.lengths, dropout, scale, causal=causal).unsqueeze(
+            0
+        ), None
     runs = [(*pair, sum(1 for _ in group)) for pair, group in groupby(zip(layout.lengths, held, strict=True))]
     # Split, not slices: the gradient of a slice is a row of zeros as long as the whole, one for each slice.
     queries = torch.split(query[0], [count * length for length, _, count in runs], dim=1)

@@ -29,6 +29,7 @@ from llmos.nn.adapters.head import FILE as HEAD_FILE
 from llmos.nn.adapters.head import Head, PooledHead, SequenceHead, TokenHead, load_head, save_head
 from llmos.nn.adapters.methods import tuner_of
 from llmos.nn.adapters.tuned import Tuned
+from llmos.nn.dropout import draw_fast
 from llmos.nn.generation.encoder_state import hidden_of
 from llmos.nn.load import Loaded, load, torch_device
 from llmos.nn.masked_token import MaskedHead
@@ -222,6 +223,7 @@ def begin(base: ModelPath, recipe: Recipe, labels: int, dtype: str, device: str)
         if tuned.adapter is not None and tuned.adapter.virtual is not None:
             loaded = loaded.with_virtual(tuned.adapter.virtual.count)
     head = _fresh_head(recipe, loaded, labels)
+    draw_fast(loaded.backbone, head)
     load_base = None if is_full else partial(load, base, dtype="float32", device=device)
     return Candidate(
         loaded,
@@ -242,6 +244,7 @@ def begin_several(base: ModelPath, recipes: Sequence[Recipe], labels: int, dtype
     first = recipes[0]
     loaded = load(base, dtype="float32", device=device, linear_dtype=first.base_dtype)
     load_base = partial(load, base, dtype="float32", device=device)
+    draw_fast(loaded.backbone)
     return [
         Candidate(
             loaded,
