@@ -23,7 +23,7 @@ STEP = 16  # tokens: lengths are rounded up to multiples of so many
 class Group:
     """Sequences that are padded to one length: `count` of `length` tokens, from `start` on in the padded row.
 
-    `unseen` [count, 1, 1, length] is true for keys that are padding; None if there is none.
+    `unseen` [1, count, 1, length] is true for keys that are padding; None if there is none.
     """
 
     start: int
@@ -82,7 +82,7 @@ def arrange(lengths: tuple[int, ...]) -> Arrangement:
 def _group(start: int, lengths: list[int], longest: int) -> Group:
     sizes = torch.tensor(lengths)
     unseen = torch.arange(longest) >= sizes.unsqueeze(1)
-    return Group(start, len(lengths), longest, unseen.view(len(lengths), 1, 1, longest) if bool(unseen.any()) else None)
+    return Group(start, len(lengths), longest, unseen.view(1, len(lengths), 1, longest) if bool(unseen.any()) else None)
 
 
 def attend_padded(
@@ -112,14 +112,14 @@ class _Attend(torch.autograd.Function):
         with torch.autocast(query.device.type, enabled=False):
             for group in arranged.groups:
                 q, k, v = (_of_group(x, group) for x in padded)
-                scores = q @ k.transpose(-1, -2)
+                scores = torch.bmm(q, k.transpose(1, 2))
                 if group.unseen is not None:
-                    scores.masked_fill_(group.unseen, -torch.inf)
+                    scores.view(-1, group.count, group.length, group.length).masked_fill_(group.unseen, -torch.inf)
                 if causal:
                     scores.masked_fill_(_later(group.length), -torch.inf)
                 weights = torch.softmax(scores, -1)
                 factors = kept(weights.shape, share, weights.dtype, weights.device)
-                outs.append(_as_row((weights * factors) @ v))
+                outs.append(_as_row(torch.bmm(weights * factors, v), group))
                 held += weights, factors
         out = arranged.unpad(outs[0] if len(outs) == 1 else torch.cat(outs, 1))
         ctx.save_for_backward(*padded, *held)
@@ -137,24 +137,24 @@ class _Attend(torch.autograd.Function):
         for i, group in enumerate(arranged.groups):
             q, k, v, after = (_of_group(x, group) for x in (query, key, value, of_out))
             weights, factors = held[2 * i : 2 * i + 2]
-            of_weights = (after @ v.transpose(-1, -2)).mul_(factors)
+            of_weights = torch.bmm(after, v.transpose(1, 2)).mul_(factors)
             of_scores = torch._softmax_backward_data(of_weights, weights, -1, weights.dtype)
-            made[0].append(_as_row(of_scores @ k).mul_(ctx.scale))
-            made[1].append(_as_row(of_scores.transpose(-1, -2) @ q))
-            made[2].append(_as_row((weights * factors).transpose(-1, -2) @ after))
+            made[0].append(_as_row(torch.bmm(of_scores, k).mul_(ctx.scale), group))
+            made[1].append(_as_row(torch.bmm(of_scores.transpose(1, 2), q), group))
+            made[2].append(_as_row(torch.bmm((weights * factors).transpose(1, 2), after), group))
         of_all = (arranged.unpad(one[0] if len(one) == 1 else torch.cat(one, 1)) for one in made)
         return *of_all, None, None, None, None
 
 
 def _of_group(x: Tensor, group: Group) -> Tensor:
-    """[heads, P, d] as the group's [count, heads, length, d]."""
+    """[heads, P, d] as the group's [heads * count, length, d]."""
     part = x[:, group.start : group.start + group.count * group.length]
-    return part.view(len(x), group.count, group.length, x.shape[-1]).transpose(0, 1)
+    return part.reshape(-1, group.length, x.shape[-1])
 
 
-def _as_row(x: Tensor) -> Tensor:
-    """[count, heads, length, d] as [heads, count * length, d]."""
-    return x.transpose(0, 1).flatten(1, 2)
+def _as_row(x: Tensor, group: Group) -> Tensor:
+    """[heads * count, length, d] as [heads, count * length, d]."""
+    return x.view(-1, group.count * group.length, x.shape[-1])
 
 
 def _later(length: int) -> Tensor:

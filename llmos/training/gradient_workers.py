@@ -156,7 +156,7 @@ class GradientWorkers:
             if parameter.dtype == torch.bfloat16:
                 self.parts.setdefault(name, []).append(worker.gradients[name])
             elif parameter.grad is None:
-                parameter.grad = worker.gradients[name].clone()
+                parameter.grad = worker.gradients[name]  # until the next step, at whose start there are none
             else:
                 mine.append(parameter.grad)
                 theirs.append(worker.gradients[name])
