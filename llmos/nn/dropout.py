@@ -11,7 +11,9 @@ from torch import Tensor, nn
 LEVELS = 1 << 16
 
 
-def kept(shape: Sequence[int], share: float, dtype: torch.dtype, device: torch.device | str = "cpu") -> Tensor:
+def dropout_factors(
+    shape: Sequence[int], share: float, dtype: torch.dtype, device: torch.device | str = "cpu"
+) -> Tensor:
     """What dropout multiplies by: 0 for about this share of the elements, to one in 65,536, and 1 / (1 - share) else.
 
     The numbers follow from torch's seed.
@@ -27,7 +29,7 @@ class FastDropout(nn.Dropout):
     """torch's Dropout with other random numbers."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * kept(x.shape, self.p, x.dtype, x.device) if self.training and self.p else x
+        return x * dropout_factors(x.shape, self.p, x.dtype, x.device) if self.training and self.p else x
 
 
 def draw_fast(*modules: nn.Module) -> None:

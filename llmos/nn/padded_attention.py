@@ -14,13 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from llmos.nn.dropout import kept
+from llmos.nn.dropout import dropout_factors
 
 STEP = 16  # tokens: lengths are rounded up to multiples of so many
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class PaddedGroup:
     """Sequences that are padded to one length: `count` of `length` tokens, from `start` on in the padded row.
 
     `unseen` [1, count, 1, length] is true for keys that are padding; None if there is none.
@@ -40,7 +40,7 @@ class Arrangement:
     without padding.
     """
 
-    groups: tuple[Group, ...]
+    groups: tuple[PaddedGroup, ...]
     places: Tensor | None
     back: Tensor | None
     is_real: Tensor | None
@@ -58,7 +58,7 @@ class Arrangement:
 def arrange(lengths: tuple[int, ...]) -> Arrangement:
     """Groups of the sequences of a row by their lengths."""
     if len(set(lengths)) == 1:
-        return Arrangement((Group(0, len(lengths), lengths[0], None),), None, None, None)
+        return Arrangement((PaddedGroup(0, len(lengths), lengths[0], None),), None, None, None)
     starts = list(accumulate(lengths, initial=0))
     by_length: dict[int, list[int]] = {}
     for i, length in enumerate(lengths):
@@ -79,10 +79,12 @@ def arrange(lengths: tuple[int, ...]) -> Arrangement:
     return Arrangement(tuple(groups), torch.tensor(places), torch.tensor(back), torch.tensor(is_real))
 
 
-def _group(start: int, lengths: list[int], longest: int) -> Group:
+def _group(start: int, lengths: list[int], longest: int) -> PaddedGroup:
     sizes = torch.tensor(lengths)
     unseen = torch.arange(longest) >= sizes.unsqueeze(1)
-    return Group(start, len(lengths), longest, unseen.view(1, len(lengths), 1, longest) if bool(unseen.any()) else None)
+    return PaddedGroup(
+        start, len(lengths), longest, unseen.view(1, len(lengths), 1, longest) if bool(unseen.any()) else None
+    )
 
 
 def attend_padded(
@@ -118,7 +120,7 @@ class _Attend(torch.autograd.Function):
                 if causal:
                     scores.masked_fill_(_later(group.length), -torch.inf)
                 weights = torch.softmax(scores, -1)
-                factors = kept(weights.shape, share, weights.dtype, weights.device)
+                factors = dropout_factors(weights.shape, share, weights.dtype, weights.device)
                 outs.append(_as_row(torch.bmm(weights * factors, v), group))
                 held += weights, factors
         out = arranged.unpad(outs[0] if len(outs) == 1 else torch.cat(outs, 1))
@@ -146,13 +148,13 @@ class _Attend(torch.autograd.Function):
         return *of_all, None, None, None, None
 
 
-def _of_group(x: Tensor, group: Group) -> Tensor:
+def _of_group(x: Tensor, group: PaddedGroup) -> Tensor:
     """[heads, P, d] as the group's [heads * count, length, d]."""
     part = x[:, group.start : group.start + group.count * group.length]
     return part.reshape(-1, group.length, x.shape[-1])
 
 
-def _as_row(x: Tensor, group: Group) -> Tensor:
+def _as_row(x: Tensor, group: PaddedGroup) -> Tensor:
     """[heads * count, length, d] as [heads, count * length, d]."""
     return x.view(-1, group.count * group.length, x.shape[-1])
 

@@ -26,7 +26,7 @@ def outcomes_of(process: Process, trials: Sequence[int], rung: int, *, is_last: 
         made = next((ref for ref in process.made if ":" in ref), "")
         if is_last and made:
             return [VersionMade(trials[0], made, "" if progress is None else progress.message)]
-        return _dropped(process, trials, "stopped" if process.fault is None else "failed")
+        return _drop(process, trials, "stopped" if process.fault is None else "failed")
     if process.state is not State.INTERRUPTED:
         return []
     figures = progress.figures if progress is not None and progress.phase == PAUSED else {}
@@ -40,10 +40,10 @@ def outcomes_of(process: Process, trials: Sequence[int], rung: int, *, is_last: 
             for one, metric in metrics.items()
         ]
     if process.exit_code == 0 and process.fault is None:
-        return _dropped(process, trials, "stopped")
+        return _drop(process, trials, "stopped")
     return []
 
 
-def _dropped(process: Process, trials: Sequence[int], word: str) -> list[Record]:
+def _drop(process: Process, trials: Sequence[int], word: str) -> list[Record]:
     note = process.fault.message if process.fault is not None else process.reason
     return [Dropped(one, word, note) for one in trials]

@@ -24,7 +24,7 @@ from llmos.nn.adapters.adapter import Adapter
 from llmos.nn.adapters.adapter_file import CONFIG as ADAPTER_CONFIG
 from llmos.nn.adapters.adapter_file import WEIGHTS as ADAPTER_WEIGHTS
 from llmos.nn.adapters.adapter_file import load_adapter
-from llmos.nn.adapters.grouped_tuned import grouped
+from llmos.nn.adapters.grouped_tuned import begin_grouped
 from llmos.nn.adapters.head import FILE as HEAD_FILE
 from llmos.nn.adapters.head import Head, PooledHead, SequenceHead, TokenHead, load_head, save_head
 from llmos.nn.adapters.methods import tuner_of
@@ -251,7 +251,7 @@ def begin_several(base: ModelPath, recipes: Sequence[Recipe], labels: int, dtype
             _fresh_head(recipe, loaded, labels),
             dtype,
             device,
-            tuned=grouped(loaded, method_of(recipe.method), settings_of_method(recipe), recipe.seed),
+            tuned=begin_grouped(loaded, method_of(recipe.method), settings_of_method(recipe), recipe.seed),
             keeps_base=True,
             load_base=load_base,
         )

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from llmos.nn.dropout import FastDropout, draw_fast, kept
+from llmos.nn.dropout import FastDropout, draw_fast, dropout_factors
 
 pytestmark = pytest.mark.torch
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.torch
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_about_this_share_is_dropped_and_the_mean_stays(share: float, dtype: torch.dtype) -> None:
     torch.manual_seed(3)
-    factors = kept((1003, 101), share, dtype)
+    factors = dropout_factors((1003, 101), share, dtype)
     assert factors.dtype == dtype
     assert factors.unique().tolist() in ([1.0], [0.0, pytest.approx(1 / (1 - share), rel=1e-2)])
     assert abs(float((factors == 0).float().mean()) - share) < 0.005
@@ -24,7 +24,7 @@ def test_about_this_share_is_dropped_and_the_mean_stays(share: float, dtype: tor
 
 def test_neighbours_are_dropped_independently() -> None:
     torch.manual_seed(3)
-    dropped = (kept((200_000,), 0.5, torch.float32) == 0).float()
+    dropped = (dropout_factors((200_000,), 0.5, torch.float32) == 0).float()
     for distance in (1, 2, 3, 4, 5, 8):
         both = float((dropped[:-distance] * dropped[distance:]).mean())
         assert abs(both - 0.25) < 0.006
@@ -32,9 +32,9 @@ def test_neighbours_are_dropped_independently() -> None:
 
 def test_the_same_seed_drops_the_same() -> None:
     torch.manual_seed(3)
-    first = kept((5, 7), 0.3, torch.float32)
+    first = dropout_factors((5, 7), 0.3, torch.float32)
     torch.manual_seed(3)
-    assert torch.equal(kept((5, 7), 0.3, torch.float32), first)
+    assert torch.equal(dropout_factors((5, 7), 0.3, torch.float32), first)
 
 
 def test_modules_drop_in_training_alone() -> None:

@@ -48,7 +48,7 @@ class GroupedTuned(Tuned):
         write_peft(replace(self.config), weights, folder, base_digest, loaded)
 
 
-def grouped(loaded: Loaded, spec: MethodSpec, values: Mapping[str, Any], seed: int) -> GroupedTuned:
+def begin_grouped(loaded: Loaded, spec: MethodSpec, values: Mapping[str, Any], seed: int) -> GroupedTuned:
     """A fresh adapter with the weights that PEFT begins with; the base stays as it was."""
     assert can_group(spec.name, values), f"{spec.name} cannot be trained with others"
     tuned = tuner_of(spec).add(loaded, spec, values, seed)

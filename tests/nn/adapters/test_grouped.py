@@ -13,7 +13,7 @@ from llmos.abi.method import can_group, method_of
 from llmos.nn.adapters.adapter import Adapter
 from llmos.nn.adapters.adapter_file import load_adapter
 from llmos.nn.adapters.grouped import training_segments
-from llmos.nn.adapters.grouped_tuned import GroupedTuned, grouped
+from llmos.nn.adapters.grouped_tuned import GroupedTuned, begin_grouped
 from llmos.nn.adapters.methods import tuner_of
 from llmos.nn.load import Loaded, load
 from llmos.nn.packing import forward, pack
@@ -32,7 +32,7 @@ def loaded(folder: Path, architecture: str) -> Loaded:
 
 
 def fresh(found: Loaded, method: str = "lora", seed: int = 1, **changed: int) -> GroupedTuned:
-    tuned = grouped(found, method_of(method), VALUES | changed, seed)
+    tuned = begin_grouped(found, method_of(method), VALUES | changed, seed)
     shake(tuned, seed)
     return tuned
 
@@ -116,7 +116,7 @@ def test_what_was_trained_is_read_as_an_adapter_of_peft(tmp_path: Path) -> None:
 def test_the_base_is_as_it_was_when_an_adapter_was_begun(tmp_path: Path) -> None:
     found = loaded(tmp_path, "bert")
     before = [(name, type(module)) for name, module in found.backbone.named_modules()]
-    tuned = grouped(found, method_of("lora"), VALUES, 1)
+    tuned = begin_grouped(found, method_of("lora"), VALUES, 1)
     assert [(name, type(module)) for name, module in found.backbone.named_modules()] == before
     assert all(p is tuned.module.flat or not p.requires_grad for p in found.backbone.parameters())
 
