@@ -49,14 +49,14 @@ class TrainedLowRank(PerToken):
         return down, flat[0, middle:end].view(self.outputs, self.rank)
 
     def compute(self, x: Tensor) -> Tensor:
-        return _apply(self.layer, (Part(self, 0, x.numel() // x.shape[-1], self.weights.detach()),), x)
+        return _apply(self.layer, (TrainedPart(self, 0, x.numel() // x.shape[-1], self.weights.detach()),), x)
 
     def output(self, x: Tensor, out: Tensor) -> Tensor:
         down, up = (one.to(out.dtype) for one in self.tensors)
         return out + ((x.to(out.dtype) @ down.T) @ up.T) * self.scale
 
 
-class Part(NamedTuple):
+class TrainedPart(NamedTuple):
     """A layer's change, the tokens of a row that it applies to, [start, end), and its weights in the pass's dtype."""
 
     change: TrainedLowRank
@@ -83,7 +83,7 @@ def training_segments(segments: Sequence[tuple[Adapter, int, int]]) -> Iterator[
 
     The last tokens of the row may be in no segment.
     """
-    parts: dict[nn.Module, list[Part]] = {}
+    parts: dict[nn.Module, list[TrainedPart]] = {}
     for adapter, start, end in segments:
         flats: dict[int, Tensor] = {}
         for change in adapter.layers:
@@ -92,7 +92,7 @@ def training_segments(segments: Sequence[tuple[Adapter, int, int]]) -> Iterator[
             if id(weights) not in flats:
                 flats[id(weights)] = weights.detach().to(_dtype_of(weights))
             flat = flats[id(weights)]
-            parts.setdefault(change.layer, []).append(Part(change, start, end, flat))
+            parts.setdefault(change.layer, []).append(TrainedPart(change, start, end, flat))
     with replace_forward({layer: partial(_apply, layer, tuple(some)) for layer, some in parts.items()}):
         yield
 
@@ -103,7 +103,7 @@ def _dtype_of(x: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
 
 
-def _apply(layer: nn.Module, parts: tuple[Part, ...], x: Tensor) -> Tensor:
+def _apply(layer: nn.Module, parts: tuple[TrainedPart, ...], x: Tensor) -> Tensor:
     """The layer's output for x [..., in], with what each part adds to its tokens."""
     rows = x.reshape(-1, x.shape[-1])
     rows = rows.to(_dtype_of(rows))
@@ -117,8 +117,7 @@ def _apply(layer: nn.Module, parts: tuple[Part, ...], x: Tensor) -> Tensor:
 class _WithLowRank(torch.autograd.Function):
     """A frozen layer's output for rows [T, in] with its parts' changes, as one step of autograd.
 
-    `base` is the layer's output, which is changed in place and so must not be a view; None: computed here, by the
-    layer's weight. The adapters' weights are inputs only so that autograd knows of them: their gradients are summed
+    `base` is the layer's output; None: it is computed here, by the layer's weight. The adapters' weights are inputs only so that autograd knows of them: their gradients are summed
     into `grad` here.
     """
 
@@ -128,7 +127,7 @@ class _WithLowRank(torch.autograd.Function):
         rows: Tensor,
         base: Tensor | None,
         layer: Any,  # Any: a linear layer where there is no base
-        parts: tuple[Part, ...],
+        parts: tuple[TrainedPart, ...],
         *weights: Tensor,
     ) -> Tensor:
         dtype = rows.dtype if base is None else base.dtype
@@ -139,8 +138,7 @@ class _WithLowRank(torch.autograd.Function):
                 weight = layer.weight.to(dtype)
                 out = functional.linear(seen, weight, None if layer.bias is None else layer.bias.to(dtype))
             else:
-                out = base
-                ctx.mark_dirty(base)
+                out = base.clone()
             for change, start, end, flat in parts:
                 down, up = (one.to(dtype) for one in change.parts(flat))
                 inner = seen[start:end] @ down.T
