@@ -117,8 +117,8 @@ def _apply(layer: nn.Module, parts: tuple[TrainedPart, ...], x: Tensor) -> Tenso
 class _WithLowRank(torch.autograd.Function):
     """A frozen layer's output for rows [T, in] with its parts' changes, as one step of autograd.
 
-    `base` is the layer's output; None: it is computed here, by the layer's weight. The adapters' weights are inputs only so that autograd knows of them: their gradients are summed
-    into `grad` here.
+    `base` is the layer's output; None: it is computed here, by the layer's weight. The adapters' weights are
+    inputs only so that autograd knows of them: their gradients are summed into `grad` here.
     """
 
     @staticmethod
