@@ -19,9 +19,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from llmos.abi.heap import give_back
+from llmos.nn.cpu.few_row_matmul import TransposedWeights
 from llmos.nn.held_weight import ROUNDED, HeldFloats, HeldWeight, hold
 
 MADV_DONTNEED = 4
+COPIED = (nn.Linear, TransposedWeights)
 
 
 class FrozenLinear(nn.Linear):
@@ -30,6 +32,7 @@ class FrozenLinear(nn.Linear):
     held: HeldWeight  # in objects of their own, so that they are no part of the model's state
     published: HeldFloats
     is_exact: bool
+    plain_class: type[nn.Linear]  # what it was before
 
     @property
     def weight(self) -> Tensor:  # type: ignore[override]  # Linear has a parameter there, which this has not
@@ -78,14 +81,18 @@ def freeze_linears(backbone: nn.Module, dtype: str) -> int:
 
 class CopiedLinears:
     """The frozen linear layers of a base, which compute in copies while something is trained: the same bits as autocast
-    makes in each pass, made once. `but` stays as it is."""
+    makes in each pass, made once. `but` stays as it is.
+
+    Layers that were turned for few rows compute as plain ones meanwhile: a stopwatch decides which are turned, and what
+    is learned must not follow from it.
+    """
 
     def __init__(self, backbone: nn.Module, dtype: str, but: nn.Module | None = None, *, is_used: bool = True) -> None:
         self._dtype = dtype
         self._layers = [
             one
             for one in (backbone.modules() if is_used else ())
-            if type(one) is nn.Linear and one is not but and _is_frozen_float(one.weight)
+            if isinstance(one, nn.Linear) and type(one) in COPIED and one is not but and _is_frozen_float(one.weight)
         ]
 
     def __len__(self) -> int:
@@ -116,17 +123,18 @@ def _freeze(layer: nn.Linear, dtype: str) -> None:
     published = layer._parameters.pop("weight")
     assert published is not None
     frozen: Any = layer  # Any: a Linear until its class is set
-    frozen.__class__ = FrozenLinear
+    frozen.plain_class, frozen.__class__ = type(layer), FrozenLinear
     frozen.published, frozen.is_exact = HeldFloats(published), False
     frozen.held = hold(published.detach(), dtype)
 
 
 def _thaw(layer: nn.Linear) -> None:
     """The layer as it was, with the same parameters in the same order."""
-    weight, bias = _frozen(layer).published.weight, layer._parameters.pop("bias")
-    for name in ("held", "published", "is_exact"):
+    frozen = _frozen(layer)
+    weight, bias, before = frozen.published.weight, layer._parameters.pop("bias"), frozen.plain_class
+    for name in ("held", "published", "is_exact", "plain_class"):
         delattr(layer, name)
-    layer.__class__ = nn.Linear
+    layer.__class__ = before
     assert isinstance(weight, nn.Parameter)
     layer._parameters.update(weight=weight, bias=bias)
 

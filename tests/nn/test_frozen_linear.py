@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn  # after the skip
 
 from llmos.abi.error import BadInput
+from llmos.nn.cpu.few_row_matmul import TransposedWeights
 from llmos.nn.frozen_linear import CopiedLinears, FrozenLinear, exactly, freeze_linears
 from llmos.nn.held_weight import HeldInt8, hold
 from llmos.nn.load import load_folder
@@ -133,6 +134,17 @@ def test_copies_change_no_bit_of_a_whole_backbone_under_autocast(tmp_path: Path,
         with copies.computing():
             copied = forward(backbone, packed)
     assert torch.equal(plain, copied)
+
+
+def test_a_layer_that_was_turned_for_few_rows_computes_as_a_plain_one_in_its_copy():
+    plain, turned = (nn.Linear(64, 32).requires_grad_(False) for _ in range(2))
+    turned.load_state_dict(plain.state_dict())
+    turned.__class__ = TransposedWeights
+    x = torch.randn(17, 64)
+    copies = CopiedLinears(nn.Sequential(turned), "bfloat16")
+    with torch.autocast("cpu", torch.bfloat16), copies.computing():
+        assert torch.equal(turned(x), plain(x))
+    assert type(turned) is TransposedWeights
 
 
 def test_it_has_no_weight_to_train_or_to_save():
