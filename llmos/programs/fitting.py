@@ -77,7 +77,7 @@ class Fitting:
         """Train on these examples, from the checkpoint in this folder if there is one; whether it came to its end."""
         return go_on(self.trainer(evaluator, train, digest, folder))
 
-    def run(
+    def trainer_by(
         self,
         candidate: Candidate,
         loss: Loss,
@@ -85,9 +85,9 @@ class Fitting:
         recipe: Recipe,
         digest: str,
         folder: str,
-    ) -> tuple[Trainer, bool]:
-        """As `fit`, by this loss and recipe, without validation."""
-        return go_on(self._trainer(candidate, loss, train, recipe, digest, folder, None))
+    ) -> Trainer:
+        """A trainer by this loss and recipe, without validation, that has read no checkpoint yet."""
+        return self._trainer(candidate, loss, train, recipe, digest, folder, None)
 
     def _trainer(
         self,

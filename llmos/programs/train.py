@@ -27,7 +27,7 @@ from llmos.nn.text.unknown_text import unknown_note
 from llmos.programs.augment_training import AugmentedTraining, augment_training, fitting
 from llmos.programs.channel import Channel, Stopped
 from llmos.programs.dataset_version import offer_dataset
-from llmos.programs.few_labels import for_few_rows, train_by_pairs
+from llmos.programs.few_labels import choose_start, fit_on_frozen, for_few_rows, train_by_pairs
 from llmos.programs.finish import Finish, Remarks, parents_of
 from llmos.programs.fitting import CHECKPOINTS, Fitting, go_on
 from llmos.programs.method_choice import with_method
@@ -125,6 +125,7 @@ class Training:
 
     def run(self) -> None:
         """Train, and offer the candidate with its evidence."""
+        is_open = self.recipe.contrastive is None
         self.recipe, self.data, self.remarks.few = for_few_rows(self.recipe, self.assignment, self.data)
         if self.remarks.few:
             self._report(Progress("read", message=self.remarks.few))
@@ -132,7 +133,7 @@ class Training:
             if self.recipe.data.unlabelled and not self.recipe.teacher:
                 self._run_self_trained()
             elif self.recipe.contrastive:
-                self._run_by_pairs()
+                self._run_by_pairs(is_open=is_open)
             else:
                 self._run_once()
         finally:
@@ -181,8 +182,8 @@ class Training:
         if is_done:
             self.finish(evaluator, run, dataset)
 
-    def _run_by_pairs(self) -> None:
-        """As `_run_once`, by pairs of texts of one label."""
+    def _run_by_pairs(self, *, is_open: bool) -> None:
+        """As `_run_once`, by pairs of texts of one label; where that is open, if they beat frozen vectors."""
         fit = self.fitting(lambda: self.channel.stop_asked)
         evaluator = fit.begin()
         self._look_for_unknown_text(evaluator.candidate)
@@ -190,9 +191,19 @@ class Training:
         evaluator.examples([*self.data.splits.validation, *self.data.splits.test])  # too long a row is refused now
         dataset = self.offer_dataset()
         self.track()
-        run, is_done = train_by_pairs(fit, evaluator, train, self._digest())
+        digest = self._digest()
+        choice = choose_start(fit, train, digest) if is_open else None
+        if is_open and choice is None:
+            return
+        if choice is not None:
+            self.remarks.few = "; ".join(filter(None, (choice.sentence, self.remarks.few)))
+            self._report(Progress("read", message=choice.sentence))
+        if choice is not None and not choice.is_by_pairs:
+            run, is_done = fit_on_frozen(fit, evaluator, train, digest), True
+        else:
+            run, is_done = train_by_pairs(fit, evaluator, train, digest)
         if is_done:
-            self.recipe = run.recipe
+            self.recipe = replace(run.recipe, contrastive=run.position.step > 0)
             self.finish(evaluator, run, dataset)
 
     def with_recipe(self, recipe: Recipe) -> Training:

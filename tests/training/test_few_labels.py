@@ -1,7 +1,8 @@
-"""Runs with few labelled rows: all are learned, texts by pairs; evidence says so, and nothing is calibrated on them."""
+"""Runs with few labelled rows: all are learned, by pairs if these are better; nothing is calibrated on them."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -49,7 +50,7 @@ def decided(told: Job) -> tuple[Json, Json, LoadedData]:
 
 
 def test_few_rows_a_label_are_learned_by_pairs_and_none_is_kept_to_validate_on(tmp_path: Path):
-    dataset, model = trained(few(tmp_path)).offers
+    dataset, model = trained(few(tmp_path, contrastive=True)).offers
     evidence, lineage = model.draft["evidence"], model.draft["lineage"]
     assert not dataset.draft["splits"].get("validation", {}).get("rows")
     assert evidence["rows"]["train"] + evidence["rows"]["test"] == 24
@@ -57,6 +58,57 @@ def test_few_rows_a_label_are_learned_by_pairs_and_none_is_kept_to_validate_on(t
     assert lineage["epochs"] == []
     assert "all 22 labelled rows are learned" in lineage["few_labels"]
     assert lineage["steps"] > 0
+
+
+def test_labelled_rows_not_seen_decide_between_pairs_and_frozen_vectors(tmp_path: Path):
+    model = trained(few(tmp_path)).offers[1]
+    lineage, evidence = model.draft["lineage"], model.draft["evidence"]
+    found = re.search(
+        r"of 22 labelled rows, each by a model of the other half, pairs are right about (\d.\d+) and a head on "
+        r"frozen vectors about (\d.\d+): (pairs are taken|the base is left as it is)",
+        lineage["few_labels"],
+    )
+    assert found is not None
+    is_by_pairs = float(found[1]) > float(found[2])
+    assert found[3] == ("pairs are taken" if is_by_pairs else "the base is left as it is")
+    assert lineage["recipe"]["contrastive"] is is_by_pairs
+    assert (lineage["steps"] > 0) is is_by_pairs
+    assert evidence["rows"]["train"] == 22
+
+
+@pytest.mark.parametrize(("pairs", "frozen", "is_by_pairs"), [(9, 8, True), (8, 8, False), (7, 8, False)])
+def test_pairs_are_taken_only_where_they_are_right_about_more_rows(pairs: int, frozen: int, is_by_pairs: bool):
+    from llmos.programs.few_labels import Choice
+
+    assert Choice(10, pairs, frozen).is_by_pairs is is_by_pairs
+
+
+@pytest.mark.parametrize("is_by_pairs", [True, False])
+def test_a_run_that_goes_on_decides_as_before_and_a_head_makes_no_step(tmp_path: Path, is_by_pairs: bool):
+    from llmos.abi.recipe import Recipe
+    from llmos.abi.wire import from_json, to_json
+    from llmos.programs.few_labels import CHOICE
+
+    told = few(tmp_path)
+    trained(told)
+    place = Path(told.scratch) / CHOICE
+    known = from_json(place.read_bytes(), dict[str, Json])
+    place.write_bytes(to_json({**known, "pairs_right": 20 if is_by_pairs else 1, "frozen_right": 10}))
+    lineage = trained(told).offers[1].draft["lineage"]
+    assert from_plain(lineage["recipe"], Recipe).contrastive is is_by_pairs
+    assert (lineage["steps"] > 0) is is_by_pairs
+
+
+def test_a_choice_of_other_rows_is_made_anew(tmp_path: Path):
+    from llmos.abi.wire import from_json, to_json
+    from llmos.programs.few_labels import CHOICE
+
+    told = few(tmp_path)
+    place = Path(told.scratch) / CHOICE
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_bytes(to_json({"of": "other rows", "rows": 22, "pairs_right": 22, "frozen_right": 0}))
+    trained(told)
+    assert from_json(place.read_bytes(), dict[str, Json])["of"] != "other rows"
 
 
 def test_the_same_rows_with_epochs_are_fine_tuned_and_some_validate(tmp_path: Path):
