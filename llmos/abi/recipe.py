@@ -47,6 +47,7 @@ ON_BAD_ROW = ("stop", "skip")
 UNLABELLED = "unlabelled"  # rows that nobody has labelled yet: a part of `data`, and a split of a dataset
 ROW_FILES = ("train", "validation", "test", UNLABELLED)  # the parts of `data` that name files or datasets
 SCHEDULES = ("linear", "cosine")
+MOST_CONSISTENCY = 100.0
 SELF_TRAINED = (Family.LABELS, Family.TAGS)  # families of tasks that learn from rows without labels
 MOST_ROUNDS = 5
 CLASS_WEIGHTS = ("none", "balanced")
@@ -149,6 +150,7 @@ class Recipe:
     soft_labels: bool = field(default=True, metadata=LATER)  # learn the probabilities of labels that rules gave
     track: str | None = field(default=None, metadata=LATER)  # where curves go too: abi/tracking.py
     objective_settings: dict[str, Json] = field(default_factory=dict, metadata=LATER)  # the objective's own: beta ...
+    consistency: float = field(default=0.0, metadata=LATER)  # R-Drop: the weight of two passes' agreement
     labelling: str = field(default="", metadata=LATER)  # the dataset that people labelled when the daemon started it
 
 
@@ -288,6 +290,7 @@ def check(recipe: Recipe) -> None:
         raise _bad("options", unknown[0], f"one of {', '.join(sorted(options))}")
     _check_distillation(recipe)
     _check_contrastive(recipe)
+    _check_consistency(recipe)
     _check_task_settings(recipe)
     _check_method(recipe)
     _check_objective(recipe)
@@ -359,6 +362,21 @@ def _check_self_training(recipe: Recipe) -> None:
 
 def _default(name: str) -> object:
     return next(one.default for one in fields(Recipe) if one.name == name)
+
+
+def _check_consistency(recipe: Recipe) -> None:
+    """Check that texts have one label each, learned by layers that dropout changes."""
+    if not 0 <= recipe.consistency <= MOST_CONSISTENCY:
+        raise _bad("consistency", recipe.consistency, f"from 0 to {MOST_CONSISTENCY:g}")
+    if not recipe.consistency:
+        return
+    is_label = spec_of(recipe.task).family is Family.LABELS and not recipe.options.get("multi_label")
+    if not is_label or recipe.teacher or recipe.contrastive or recipe.method == "head":
+        raise _bad(
+            "consistency",
+            recipe.consistency,
+            "0 for other tasks than one label a text, for the method head, by pairs, and with a teacher",
+        )
 
 
 def _check_contrastive(recipe: Recipe) -> None:

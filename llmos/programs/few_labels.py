@@ -99,7 +99,7 @@ def _learns_all(recipe: Recipe, data: LoadedData) -> bool:
 def _goes_by_pairs(recipe: Recipe, job: Job, data: LoadedData) -> bool:
     """Whether texts have few rows a label, and the recipe asks for nothing that fine-tuning alone does."""
     spec, labels = spec_of(recipe.task), len(data.splits.labels)
-    is_other = recipe.teacher or recipe.augment or recipe.class_weights != "none"
+    is_other = recipe.teacher or recipe.augment or recipe.consistency or recipe.class_weights != "none"
     is_text = spec.family in SELF_TRAINED and spec.head == "sequence" and not recipe.options.get("multi_label", False)
     if is_other or not is_text or job.args.get("epochs") is not None or not method_of(recipe.method).trains_layers:
         return False

@@ -18,6 +18,7 @@ from llmos.evaluation.predictions import predict
 from llmos.tasks import Settings
 from llmos.training.candidate import Candidate, begin
 from llmos.training.checkpoint import Checkpoints
+from llmos.training.consistency import ConsistencyLoss, read_twice
 from llmos.training.distillation import SoftLabelLoss, SoftManyLabelsLoss, SoftTarget
 from llmos.training.examples import Example
 from llmos.training.losses import balance_labels
@@ -69,6 +70,8 @@ class Fitting:
             return evaluator.primary_metric(rows, predicted)
 
         loss, last = self._loss(candidate, train), validate if rows else None
+        if self.recipe.consistency:
+            loss, train = ConsistencyLoss(loss, self.recipe.consistency), read_twice(train)
         return self._trainer(candidate, loss, train, self.recipe, digest, folder, last)
 
     def fit(
