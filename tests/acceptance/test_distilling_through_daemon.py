@@ -50,8 +50,9 @@ def test_a_student_is_made_killed_resumed_and_answers_as_its_teacher(new_house, 
         assert (found["teacher"], found["unlabelled"]) == ("big:1", 24)
         refused = new_house("rm", "tiny:1")
         assert refused.returncode != 0
-        asked = [f"uuu {word} 7" for word in ("plum", "zinc", "hen")]
-        labels = {ref: [one.label for one in client.run(ref, asked)] for ref in ("big", "small")}
-        assert labels["big"] == labels["small"]
+        told = [word for some in tiny_training.SIGNS.values() for word in some]
+        asked = [f"{letter * 3} {word} 7" for letter in "uvwxyz" for word in told]
+        big, small = ([one.label for one in client.run(ref, asked)] for ref in ("big", "small"))
+        assert sum(mine == theirs for mine, theirs in zip(small, big, strict=True)) >= 0.7 * len(asked)
         assert len(client.run("tiny-static", "plum").vector) == 16
     assert new_house("down").returncode == 0
