@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -58,6 +59,13 @@ def up(home: Path, port: int, **environ: str) -> Iterator[subprocess.Popen[bytes
             yield daemon
         finally:
             daemon.kill()
+
+
+def await_folder(folder: Path) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not folder.is_dir():
+        assert time.monotonic() < deadline, f"{folder} was not made"
+        os.sched_yield()
 
 
 def llmos(home: Path, port: int, *words: str) -> subprocess.CompletedProcess[str]:
@@ -112,6 +120,7 @@ def test_of_two_daemons_of_one_name_each_is_that_of_where_its_home_lies_now(tmp_
     home, moved = tmp_path / "home", tmp_path / "moved"
     home.mkdir()
     with up(home, free_port()) as first:
+        await_folder(home / "scratch")  # which its first process makes, at the old place if the home is moved before
         home.rename(moved)
         home.mkdir()
         with up(home, free_port()) as second:

@@ -371,11 +371,12 @@ def _check_consistency(recipe: Recipe) -> None:
     if not recipe.consistency:
         return
     is_label = spec_of(recipe.task).family is Family.LABELS and not recipe.options.get("multi_label")
-    if not is_label or recipe.teacher or recipe.contrastive or recipe.method == "head":
+    trains_layers = recipe.method == AUTO or method_of(recipe.method).trains_layers
+    if not is_label or recipe.teacher or recipe.contrastive or not trains_layers:
         raise _bad(
             "consistency",
             recipe.consistency,
-            "0 for other tasks than one label a text, for the method head, by pairs, and with a teacher",
+            "0 unless a text has one label, for methods that train a head alone, by pairs, and with a teacher",
         )
 
 

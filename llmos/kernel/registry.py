@@ -36,6 +36,7 @@ from llmos.kernel.processes.process_table import ProcessTable
 from llmos.kernel.programs import traits_of
 from llmos.kernel.programs.queue_data import VECTORS
 from llmos.kernel.programs.retraining import labelling_state
+from llmos.kernel.programs.superseded import ROLLBACK
 from llmos.kernel.programs.weak_label_data import answers_referred
 from llmos.kernel.store.evaluations import evaluated_datasets, find_predictions
 from llmos.kernel.store.store import Store
@@ -156,9 +157,9 @@ class Registry:
                 hint = f"near: {near}" if near else f"there are: {', '.join(known)}"
                 raise BadInput(f"{name} has no metric {one.subject} ({hint})", key="require")
 
-    async def remove(self, ref: str) -> list[str]:
+    async def remove(self, ref: str, keep_promoted: int = 0) -> list[str]:
         self._check_unused(ref)
-        removed: list[str] = await self._in_store(lambda: self._store.remove(ref))
+        removed: list[str] = await self._in_store(lambda: self._store.remove(ref, keep_promoted))
         for one in removed:
             for pid in self._router.forget(one):
                 self._loop.post(ev.Displaced(self._clock(), pid, one, "removed from the store"))
@@ -168,13 +169,16 @@ class Registry:
         return removed
 
     async def remove_superseded(self, refs: Sequence[str]) -> list[str]:
-        """Remove these candidates and their blobs; those that calls or processes use stay until the next time."""
+        """Remove these candidates and their blobs; those that calls or processes use stay until the next time.
+
+        One that was promoted since it was chosen stays.
+        """
         removed: list[str] = []
         for ref in refs:
-            if self._router.is_attached(ref):
+            if self._router.is_called(ref):
                 continue
             try:
-                removed += await self.remove(ref)
+                removed += await self.remove(ref, keep_promoted=ROLLBACK)
             except LlmosError as error:
                 log.info("the superseded candidate %s stays: %s", ref, error.message)
         if removed:

@@ -67,6 +67,7 @@ class KeptAnswers:
     def read(self) -> None:
         if not self.path.exists():
             return
+        os.utime(self.path)  # `gc` looks at when answers were last used
         for line in self.path.read_bytes().split(b"\n"):
             try:
                 digest, text, probability, *more = json.loads(line)

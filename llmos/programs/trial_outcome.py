@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from llmos.abi.process import PAUSED, Process, State
 from llmos.tuning.history import Dropped, Reached, Record, VersionMade
@@ -14,6 +14,11 @@ DIVERGED = "its loss was no number any more: llmos logs {pid}"
 def metric_key(trial: int) -> str:
     """The figure that has the metric of one of several trials; a process without others calls its own `metric`."""
     return f"{METRIC}_{trial}"
+
+
+def failed_key(trial: int) -> str:
+    """The figure that says of one of several trials that it has no metric, and will have none."""
+    return f"failed_{trial}"
 
 
 def outcomes_of(process: Process, trials: Sequence[int], rung: int, *, is_last: bool) -> list[Record]:
@@ -30,8 +35,8 @@ def outcomes_of(process: Process, trials: Sequence[int], rung: int, *, is_last: 
     if process.state is not State.INTERRUPTED:
         return []
     figures = progress.figures if progress is not None and progress.phase == PAUSED else {}
-    if not is_last and figures.get("rung") == rung:
-        metrics = {one: figures.get(metric_key(one), figures.get(METRIC)) for one in trials}
+    metrics = _metrics(figures, trials)
+    if not is_last and figures.get("rung") == rung and metrics.keys() == set(trials):
         seconds, trained_s = (round(figures[key] / len(trials), 3) for key in ("seconds", "trained_s"))
         return [
             Dropped(one, "failed", DIVERGED.format(pid=process.pid), seconds)
@@ -42,6 +47,14 @@ def outcomes_of(process: Process, trials: Sequence[int], rung: int, *, is_last: 
     if process.exit_code == 0 and process.fault is None:
         return _drop(process, trials, "stopped")
     return []
+
+
+def _metrics(figures: Mapping[str, float], trials: Sequence[int]) -> dict[int, float | None]:
+    """The metric of each trial that these figures are about; None if it has failed."""
+    if len(trials) == 1 and METRIC in figures:
+        return {trials[0]: figures[METRIC]}
+    told = {one: figures.get(metric_key(one)) for one in trials}
+    return {one: metric for one, metric in told.items() if metric is not None or failed_key(one) in figures}
 
 
 def _drop(process: Process, trials: Sequence[int], word: str) -> list[Record]:

@@ -15,7 +15,7 @@ from llmos.abi.wire import from_json, to_json
 from llmos.evaluation.evaluator import Evaluator
 from llmos.programs.channel import Channel
 from llmos.programs.train import Examples, Training
-from llmos.programs.trial_outcome import metric_key
+from llmos.programs.trial_outcome import failed_key, metric_key
 from llmos.training.candidate import begin_several
 from llmos.training.checkpoint_set import CheckpointSet
 from llmos.training.trainer import Trainer
@@ -27,9 +27,10 @@ RESULTS = "results.json"
 
 @dataclass(frozen=True, slots=True)
 class PackedRung:
-    """What the trials of a pack have found at a rung: `metrics` by number, without those that have failed."""
+    """What the `active` trials of a pack have found at a rung: `metrics` by number, without those that have failed."""
 
     rung: int
+    active: list[int]
     metrics: dict[int, float]
     seconds: float
     trained_s: float
@@ -60,10 +61,11 @@ class TrialPack:
                     print(f"Trial {number}: {run.fault}", flush=True)
             metrics = {number: metric_of(run.trainer) for number, run in runs.items() if not run.fault}
             trained_s = sum(one.trainer.position.trained_s for one in runs.values()) - before
-            found = PackedRung(rung, metrics, time.monotonic() - began, trained_s)
+            found = PackedRung(rung, self.active, metrics, time.monotonic() - began, trained_s)
             _keep(self.place / RESULTS, found)
         figures = {"rung": float(rung), "seconds": found.seconds, "trained_s": found.trained_s}
         figures |= {metric_key(number): metric for number, metric in found.metrics.items()}
+        figures |= {failed_key(number): 1.0 for number in self.active if number not in found.metrics}
         said = f"{len(self.active)} trials wait at rung {rung + 1} of {len(self.shares)}"
         print(said, flush=True)
         self.channel.report(Progress(PAUSED, self.shares[rung], 1.0, "runs", figures, said), is_last=True)
@@ -141,7 +143,7 @@ def kept_rung(place: Path, rung: int, active: list[int]) -> PackedRung | None:
     if not file.exists():
         return None
     kept = from_json(file.read_bytes(), list[PackedRung])
-    return next((one for one in kept if one.rung == rung and set(one.metrics) <= set(active)), None)
+    return next((one for one in kept if (one.rung, one.active) == (rung, active)), None)
 
 
 def _keep(file: Path, found: PackedRung) -> None:

@@ -28,7 +28,7 @@ from llmos.programs.dataset_operation import keep_result
 from llmos.programs.method_choice import chosen_method
 from llmos.programs.trial_outcome import outcomes_of
 from llmos.training.recipe import POOLING_HEADS, resolve
-from llmos.tuning.halving import HalvingPlan, Joins, apart, decide, plan_of, progress
+from llmos.tuning.halving import MOST_TOGETHER, HalvingPlan, Joins, apart, decide, plan_of, progress
 from llmos.tuning.history import Advanced, Begun, Chosen, Decision, Dropped, History, Reached, Record, history_of
 from llmos.tuning.journal import SearchJournal
 from llmos.tuning.leaderboard import Search, leaderboard
@@ -75,6 +75,7 @@ class SearchRun:
         self.children = Children(channel)
         self.pids: dict[int, int] = {}
         self.shown_at = 0.0
+        self.most_together = MOST_TOGETHER
 
         @cache
         def defaults(method: str) -> tuple[float, float, float, int]:
@@ -105,12 +106,14 @@ class SearchRun:
     def run(self) -> None:
         """Decide, let a trial work, note the outcome; until nothing is left to decide."""
         for process in self.children.list().values():
-            self.pids |= {one.number: process.pid for one in pack_of(process.spec.args)}
+            pack = pack_of(process.spec.args)
+            if len(pack) == 1 or process.state is not State.EXITED or process.made:  # else its trials went on apart
+                self.pids |= {one.number: process.pid for one in pack}
         while decisions := decide(self.plan, self.history, self.sample, self.joins):
             if not self.history.pending:
                 self.journal.append(*decisions)
             self._show()
-            self.journal.append(*self._outcomes(decisions))
+            self.journal.append(*self._outcomes(self._of_one_process(decisions)))
             self._show()
             self._check_hope()
         if self.history.made is None:
@@ -118,6 +121,12 @@ class SearchRun:
                 "No trial could be trained to its end. Why, each says: llmos logs PID", trials=len(self.pids)
             )
         self._end()
+
+    def _of_one_process(self, decisions: Sequence[Decision]) -> list[Decision]:
+        """Those of the first one's process; the others stay pending."""
+        pid = self.pids.get(decisions[0].trial)
+        mine = [one for one in decisions if self.pids.get(one.trial) == pid]
+        return mine if pid is not None else mine[: self.most_together]
 
     def _outcomes(self, decisions: Sequence[Decision]) -> list[Record]:
         """Let the trials of one process do what was decided, and wait for what comes of it."""
@@ -127,6 +136,9 @@ class SearchRun:
             try:
                 process = self._start(trials, rung)
             except LlmosError as error:
+                if len(trials) > 1 and trials[0] not in self.pids:  # there may be room for fewer at once
+                    self.most_together = len(trials) // 2
+                    return self._outcomes(decisions[: self.most_together])
                 return [Dropped(trial, "failed", error.message) for trial in trials]
             process = self.children.wait(process.pid, lambda one: self._show(one))
             outcomes = outcomes_of(process, trials, rung, is_last=rung == len(self.plan.shares))
@@ -139,7 +151,17 @@ class SearchRun:
                 if process.fault is not None and process.fault.code == "disk_full":
                     raise error_of(process.fault)
                 self.children.kill(process.pid)
+                if len(trials) > 1 and rung == 0:
+                    return self._outcomes(self._apart(decisions))
                 return [Dropped(trial, "failed", process.reason) for trial in trials]
+
+    def _apart(self, decisions: Sequence[Decision]) -> Sequence[Decision]:
+        """The first of these trials, which begin anew, each in a process of its own."""
+        print("They go on one by one", flush=True)
+        self.most_together = 1
+        for one in decisions:
+            del self.pids[one.trial]
+        return decisions[:1]
 
     def _rung(self, decision: Decision) -> int:
         match decision:

@@ -88,8 +88,8 @@ def main(channel: Channel, job: Job) -> None:
         "notes": notes,
     }
     operation = {"operation": "weak-label", **{key: found[key] for key in KEPT}, "check": found["check"]}
-    if endpoints := [one for one in rules.rules if isinstance(one, EndpointRule)]:
-        operation[ENDPOINTS] = sorted({answers_name(one.url, one.model) for one in endpoints})
+    endpoints = [one for one in rules.rules if isinstance(one, EndpointRule)]
+    operation[ENDPOINTS] = sorted({answers_name(one.url, one.model) for one in endpoints})
     said = _say(found, check)
     made = offer_child(channel, job, written, manifest, operation, notes=[said])
     keep_result(job, {**found, "made": made})

@@ -61,8 +61,9 @@ def ask_for_texts(channel: Channel, job: Job, recipe: Recipe, data: LoadedData) 
         channel.report(Progress("teach", len(found), len(rows), "rows"))
     written = [replace(row, answer=one.text) for row, one in zip(bare, found, strict=False) if _is_usable(one)]
     if not written:
-        refuse_all(ref, len(bare), "whole", found[0].text)
-    tested = {place: TextPrediction(0.0, 0, one.text) for place, one in zip(places, found[len(bare) :], strict=True)}
+        refuse_all(ref, len(bare), "whole", found[0].refusal or found[0].text)
+    answered = zip(places, found[len(bare) :], strict=True)
+    tested = {place: TextPrediction(0.0, 0, one.text) for place, one in answered if not one.refusal}
     seconds = median_seconds(found)
     told = SpokenLessons(ref, len(bare), len(bare) - len(written), len(splits.train), seconds, tested, most)
     return _with_written(data, written, ref, bytes.fromhex(job.row_key)), Lessons(told=told)

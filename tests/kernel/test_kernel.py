@@ -382,11 +382,23 @@ def test_calls_go_on_while_the_name_moves(home):
 
 
 def test_superseded_candidates_go_with_their_bytes_and_one_that_answers_calls_stays(home):
+    store = Store(home)
+    add_model(store, "mood", "tiny:1", pid=903)
+
     async def act(box):
         await ask(box, "mood:1")
-        assert await box.models.remove_superseded(["mood:1", "mood:2", "gone:1"]) == ["mood:2"]
-        assert [one.manifest.ref for one in box.models.all()] == ["mood:1", "tiny:1"]
+        assert await box.models.remove_superseded(["mood:1", "mood:3", "gone:1"]) == ["mood:3"]
+        assert [one.manifest.ref for one in box.models.all()] == ["mood:1", "mood:2", "tiny:1"]
         assert (await box.models.disk_use()).reclaimable_bytes == 0
+
+    with_box(home, act)
+
+
+def test_a_superseded_candidate_that_was_promoted_meanwhile_stays(home):
+    async def act(box):
+        await box.models.promote("mood:2")
+        assert await box.models.remove_superseded(["mood:2"]) == []
+        assert box.models.get("mood").manifest.ref == "mood:2"
 
     with_box(home, act)
 

@@ -14,11 +14,13 @@ from typing import Any
 
 import pytest
 
+from llmos.abi.error import Fault
 from llmos.abi.frame import Act, ChildChanged, FromChild, Job, ModelPath, Replied, Requested
 from llmos.abi.model import Kind, Manifest
 from llmos.abi.process import PAUSED, Process, Progress, Spec, State
-from llmos.abi.tuning import Leaderboard
+from llmos.abi.tuning import Leaderboard, pack_of, recipes_of
 from llmos.abi.wire import from_json, to_json
+from llmos.programs.trial_outcome import failed_key, metric_key
 from llmos.testing.daemon import FakeDaemon
 
 CHILD = Path(__file__).with_name("search_child.py")
@@ -52,6 +54,8 @@ class World:
         self.reports = folder / "reports"
         self.trials: dict[int, Process] = {}
         self.deadly, self.failing = set(deadly), failing
+        self.begun: set[int] = set()
+        self.most_together = 8
         self.requests = 0
 
     def run(self, kill_after: int | None = None) -> int:
@@ -85,9 +89,13 @@ class World:
         """What the kernel does and says: the trial has worked before the search learns of it."""
         if asked.act is Act.LIST:
             return [Replied(asked.request_id, tuple(self.trials.values()))]
+        if asked.act is Act.SUBMIT and len(pack_of(asked.args)) > self.most_together:
+            return [Replied(asked.request_id, fault=Fault("no_room", "there is no room for so many"))]
         if asked.act is Act.SUBMIT:
             pid = 10 + len(self.trials)
-            assert asked.args["number"] not in [one.spec.args["number"] for one in self.trials.values()]
+            numbers = {one.number for one in pack_of(asked.args)}
+            assert numbers.isdisjoint(self.begun)
+            self.begun |= numbers
             begun = Process(pid, Spec("trial", asked.args, parent=1))
         else:
             assert asked.act is Act.RESUME
@@ -99,17 +107,23 @@ class World:
 
     def work(self, trial: Process) -> Process:
         args = trial.spec.args
-        number, rung, shares = args["number"], args["rung"], args["shares"]
-        if (number, rung) in self.deadly:
-            self.deadly.remove((number, rung))
+        rung, shares, active = args["rung"], args["shares"], args["active"]
+        if killed := self.deadly & {(number, rung) for number in active}:
+            self.deadly -= killed
             return replace(trial, state=State.INTERRUPTED, exit_code=-9, reason="ended by signal 9")
-        if number in self.failing:
+        if len(active) == 1 and active[0] in self.failing:
             return replace(trial, state=State.EXITED, exit_code=1, reason="it diverged")
         if rung == len(shares):
             last = Progress("done", message="mood:1 is promoted")
             return replace(trial, state=State.EXITED, exit_code=0, made=("mood@1", "mood:1"), progress=last)
-        metric = round(random.Random(json.dumps([args["learning_rate"], args["method"], rung])).random(), 4)
-        figures = {"rung": float(rung), "metric": metric, "seconds": 2.0, "trained_s": 1.0}
+        figures = {"rung": float(rung), "seconds": 2.0 * len(active), "trained_s": 1.0 * len(active)}
+        recipes = recipes_of(args)
+        for number in active:
+            found = json.dumps([recipes[number].learning_rate, recipes[number].method, rung])
+            if number in self.failing:
+                figures[failed_key(number)] = 1.0
+            else:
+                figures[metric_key(number)] = round(random.Random(found).random(), 4)
         paused = Progress(PAUSED, shares[rung], 1.0, "runs", figures, "waits")
         return replace(trial, state=State.INTERRUPTED, exit_code=0, progress=paused)
 
@@ -128,7 +142,8 @@ def test_a_search_killed_at_random_points_ends_with_the_same_leaderboard(tmp_pat
     expected = whole.board()
     assert expected.made == "mood:1"
     assert [len(row.metrics) for row in expected.trials].count(1) == 11
-    assert {row.number: row.state for row in expected.trials}[3] == "stopped"
+    assert {row.number: row.state for row in expected.trials}[3] in ("stopped", "failed")
+    assert any(len(pack_of(one.spec.args)) > 1 for one in whole.trials.values())
     assert "polyline" in (whole.reports / "report.html").read_text()
 
     chance = random.Random(5)
@@ -162,6 +177,16 @@ def test_a_trial_that_is_killed_again_and_again_is_failed_and_the_search_goes_on
     states = {row.number: (row.state, row.note) for row in stubborn.board().trials}
     assert states[2] == ("failed", "ended by signal 9")
     assert stubborn.board().made == "mood:1"
+
+
+@pytest.mark.parametrize("most", [1, 3])
+def test_trials_that_find_no_room_together_train_in_smaller_packs(tmp_path: Path, most: int) -> None:
+    whole, narrow = world(tmp_path, "whole"), world(tmp_path, "narrow")
+    narrow.most_together = most
+    assert (whole.run(), narrow.run()) == (0, 0)
+    assert max(len(pack_of(one.spec.args)) for one in narrow.trials.values()) <= most
+    metrics = [{row.number: row.metrics for row in one.board().trials} for one in (whole, narrow)]
+    assert metrics[0] == metrics[1]
 
 
 def exited(trial: Process) -> Process:

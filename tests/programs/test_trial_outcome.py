@@ -30,12 +30,19 @@ def test_a_trial_that_was_interrupted_before_its_rung_is_resumed(process):
 
 
 def test_each_of_several_trials_has_its_own_metric_and_an_equal_part_of_the_time():
-    figures = {"rung": 1.0, "metric_3": 0.5, "metric_5": 0.75, "seconds": 12.0, "trained_s": 9.0}
+    figures = {"rung": 1.0, "metric_3": 0.5, "failed_4": 1.0, "metric_5": 0.75, "seconds": 12.0, "trained_s": 9.0}
     paused = replace(TRIAL, progress=replace(PAUSE, figures=figures))
     found = outcomes_of(paused, [3, 4, 5], 1, is_last=False)
     assert found[::2] == [Reached(3, 1, 0.5, 4.0, 3.0), Reached(5, 1, 0.75, 4.0, 3.0)]
     assert isinstance(found[1], Dropped)
     assert (found[1].trial, found[1].word, found[1].seconds) == (4, "failed", 4.0)
+
+
+def test_figures_about_other_trials_of_the_process_say_nothing():
+    figures = {"rung": 1.0, "metric_3": 0.5, "seconds": 12.0, "trained_s": 9.0}
+    killed = replace(TRIAL, exit_code=-9, progress=replace(PAUSE, figures=figures))
+    assert outcomes_of(killed, [3, 5], 1, is_last=False) == []
+    assert outcomes_of(killed, [5], 1, is_last=False) == []
 
 
 def test_a_trial_that_somebody_ended_is_left_alone():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,8 +12,9 @@ from test_dataset_programs import Shop
 
 from llmos.abi.error import BadInput
 from llmos.abi.json_type import Json
-from llmos.abi.model import Offer
+from llmos.abi.model import Kind, Manifest, Offer
 from llmos.abi.process import Process, Program, Spec, State
+from llmos.abi.weak_labels import answers_name
 from llmos.data.datasets.dataset_reader import DatasetReader
 from llmos.kernel.programs.weak_label_data import answers_referred
 from llmos.programs import import_data, split_data, weak_label_data
@@ -154,8 +156,8 @@ def test_the_version_names_the_answers_of_the_server_that_was_asked(shop: Shop, 
         shop.run(weak_label_data, data="tickets@1", name="weak", rules=str(tmp_path / "asked.yaml"), **args)
     (file,) = (tmp_path / "asked").iterdir()
     assert shop.manifests["weak@2"].provenance["operation"]["endpoints"] == [file.stem]
-    store: Any = shop  # Any: as much of a store as is asked
-    store.datasets = lambda: list(shop.manifests.values())
+    models: list[Manifest] = []
+    store: Any = SimpleNamespace(datasets=lambda: list(shop.manifests.values()), manifests=lambda: models)
     assert answers_referred(store, []) == {file.stem}
     at_work = Process(7, Spec(Program("weak-label-data")), State.INTERRUPTED)
     assert answers_referred(store, [at_work]) is None
@@ -164,3 +166,8 @@ def test_the_version_names_the_answers_of_the_server_that_was_asked(shop: Shop, 
     taught = replace(at_work, spec=Spec(Program("train"), {"teacher": "mood:1"}))
     assert answers_referred(store, [taught]) == {file.stem}
     assert answers_referred(store, [replace(at_work, state=State.EXITED)]) == {file.stem}
+    lineage = {"recipe": {"teacher": "http://models.example/v1#large"}}
+    models.append(Manifest("pupil", 1, Kind.MODEL, "classify", (), lineage=lineage))
+    assert answers_referred(store, []) == {file.stem, answers_name("http://models.example/v1", "large")}
+    del shop.manifests["weak@2"].provenance["operation"]["endpoints"]  # as before such names were noted
+    assert answers_referred(store, []) is None

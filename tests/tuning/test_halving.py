@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from searches import number_only, played, steps
 
 from llmos.abi.tuning import Budget
-from llmos.tuning.halving import FACTOR, decide, plan_of, progress, trials_wanted
+from llmos.tuning.halving import FACTOR, MOST_TOGETHER, decide, plan_of, progress, trials_wanted
 from llmos.tuning.history import Advanced, Begun, Chosen, History, Reached, VersionMade, history_of
 
 COUNTS = st.integers(1, 30)
@@ -72,6 +72,19 @@ def test_a_search_ends_and_each_trial_reaches_each_rung_once_and_in_order(count,
         assert len(history.at(rung)) <= -(-count // FACTOR**rung)
     done, total = progress(plan, history)
     assert 0 < done <= total
+
+
+@settings(max_examples=30)
+@given(COUNTS, SEEDS, st.sampled_from([0.0, 0.2]))
+def test_trials_that_train_together_reach_the_same_rungs(count, seed, failing):
+    plan = plan_of(Budget(trials=count))
+    apart, together = (
+        history_of(played(plan, noisy(seed, failing), joins=joins))
+        for joins in (lambda one, other: False, lambda one, other: True)
+    )
+    assert together.results == apart.results
+    assert together.made == apart.made
+    assert max(Counter(together.packs.values()).values(), default=1) <= MOST_TOGETHER
 
 
 @settings(max_examples=30)

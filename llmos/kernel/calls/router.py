@@ -118,6 +118,11 @@ class Router:
         """Whether the model can answer on some process without loading."""
         return any(model in server.models for server in self._servers.values())
 
+    def is_called(self, model: str) -> bool:
+        """Whether the model is attached or awaited somewhere, or a call of it waits."""
+        servers = self._servers.values()
+        return any(model in one.models | one.attaching or one.calls_of[model] > 0 for one in servers)
+
     def serve(self, pid: int, base: str, device: str, engine: str = DEFAULT) -> None:
         """Add a serve process for this base; it may get calls before it is ready."""
         self._servers[pid] = ServeProcess(

@@ -1,10 +1,12 @@
 """Superseded candidates: versions trained while people labelled, once a newer one of the same labelling is here.
 
-The promoted version stays, and the one promoted before it, to which a rollback returns.
+The promoted version stays, the one promoted before it, to which a rollback returns, and the best of a labelling by its
+evidence.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -30,7 +32,8 @@ def superseded_candidates(name: str, store: Store, processes: Iterable[Process])
         return []
     versions = [one for one in store.manifests() if one.name == name and one.kind is Kind.MODEL and _labelling(one)]
     newest = {(_labelling(one), one.dtype): one.version for one in sorted(versions, key=lambda one: one.version)}
-    kept = {f"{name}:{version}" for version in store.promotions(name)[-ROLLBACK:]}.union(*at_work)
+    best = {(_labelling(one), one.dtype): one.ref for one in sorted(versions, key=_metric)}
+    kept = {f"{name}:{version}" for version in store.promotions(name)[-ROLLBACK:]}.union(best.values(), *at_work)
     old = [one for one in versions if one.version < newest[_labelling(one), one.dtype] and one.ref not in kept]
     return [one.ref for one in old if not _is_referred_to(one, store)]
 
@@ -39,6 +42,13 @@ def _labelling(manifest: Manifest) -> str:
     """The dataset whose labelling made the version; empty if a user did."""
     recipe = manifest.lineage.get("recipe")
     return str(recipe.get("labelling") or "") if isinstance(recipe, dict) else ""
+
+
+def _metric(manifest: Manifest) -> tuple[float, int]:
+    """The primary metric of its evidence, which is the first, and its version; none is less than any."""
+    metrics = manifest.evidence.get("metrics")
+    found = next(iter(metrics.values()), None) if isinstance(metrics, dict) else None
+    return (float(found) if isinstance(found, int | float) else -math.inf, manifest.version)
 
 
 def _models_in(process: Process) -> set[str]:

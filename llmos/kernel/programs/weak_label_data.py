@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 from llmos.abi.device import LeaseKind
-from llmos.abi.endpoint import is_address
+from llmos.abi.endpoint import endpoint_in, is_address
 from llmos.abi.engine import engine_of
 from llmos.abi.error import BadInput
 from llmos.abi.form import form_dtype
@@ -17,7 +17,7 @@ from llmos.abi.model import Manifest, split_dataset_ref
 from llmos.abi.process import Priority, Process, Program, Spec, State
 from llmos.abi.recipe import UNLABELLED
 from llmos.abi.task import Family, spec_of
-from llmos.abi.weak_labels import COMBINES, ENDPOINTS
+from llmos.abi.weak_labels import COMBINES, ENDPOINTS, answers_name
 from llmos.kernel.children.cleanup import ASKED
 from llmos.kernel.processes.footprint import CHILD_BYTES, FootprintFacts, serving_footprint
 from llmos.kernel.programs.arguments import Text, check_source
@@ -116,12 +116,25 @@ class WeakLabelData(DatasetProgram):
 
 
 def answers_referred(store: Store, processes: Iterable[Process]) -> frozenset[str] | None:
-    """The names of the files of answers that datasets were made of; None: any may be, for a process is at work."""
+    """The names of the files of answers that datasets and models were made of; None: any may be.
+
+    So it is while a process may ask, and where a dataset was made before such names were noted.
+    """
     if any(_may_ask(one.spec) and one.state is not State.EXITED for one in processes):
         return None
     operations = [one.provenance.get("operation") for one in store.datasets()]
-    named = [one.get(ENDPOINTS) or () for one in operations if isinstance(one, dict)]
-    return frozenset(str(name) for names in named for name in names)
+    by_rules = [one for one in operations if isinstance(one, dict)]
+    if any(one.get("operation") == WeakLabelData.operation and ENDPOINTS not in one for one in by_rules):
+        return None
+    named = {str(name) for one in by_rules for name in one.get(ENDPOINTS) or ()}
+    return frozenset(named | {name for one in store.manifests() if (name := _teacher_answers(one)) is not None})
+
+
+def _teacher_answers(manifest: Manifest) -> str | None:
+    """The name of the answers that a model learned from; None if no endpoint taught it."""
+    recipe = manifest.lineage.get("recipe")
+    endpoint = endpoint_in(str(recipe.get("teacher") or "")) if isinstance(recipe, dict) else None
+    return None if endpoint is None else answers_name(endpoint.url, endpoint.model)
 
 
 def _may_ask(spec: Spec) -> bool:

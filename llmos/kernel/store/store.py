@@ -446,10 +446,16 @@ class Store:
         self._promotions.write(name, history)
         self._index = replace(self._index, promotions={**self._index.promotions, name: history})
 
-    def remove(self, ref: str) -> list[str]:
-        """Remove a version or a whole name; Conflict if a model stands on it. `collect` frees its blobs."""
+    def remove(self, ref: str, keep_promoted: int = 0) -> list[str]:
+        """Remove a version or a whole name; Conflict if a model stands on it. `collect` frees its blobs.
+
+        Conflict also for a version that is one of the last `keep_promoted` promoted of its name.
+        """
         with self._writing:
             gone = self._index.removable(ref)
+            for one in gone if keep_promoted else ():
+                if one.version in self.promotions(one.name)[-keep_promoted:]:
+                    raise Conflict(f"{one.ref} is promoted, or what a rollback returns to. Keep it", model=one.ref)
             for manifest in gone:
                 left = self._index.models.removing(manifest)
                 versions = left.of(manifest.name)

@@ -58,6 +58,11 @@ def test_what_is_promoted_what_rollback_returns_to_and_the_newest_stay(numbers, 
     assert {int(one.partition(":")[2]) for one in found} == numbers - {max(numbers)} - set(promoted[-2:])
 
 
+def test_the_best_of_a_labelling_stays_too():
+    measured = [version(i, evidence={"metrics": {"accuracy": found}}) for i, found in ((1, 0.7), (2, 0.86), (3, 0.8))]
+    assert gone(Shelf(*measured, version(4))) == ["sorter:1", "sorter:3"]
+
+
 def test_versions_of_a_user_of_another_dataset_or_of_another_dtype_stay():
     assert gone(Shelf(version(1, ""), version(2, "others"), version(3, dtype="int8"), version(4))) == []
     assert gone(Shelf(version(1), version(2, dtype="int8"), version(3), version(4, dtype="int8"))) == [
