@@ -32,6 +32,7 @@ AT_ONCE = 4  # requests
 ATTEMPTS = 5
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 30.0
 TIMEOUT_S = 120.0
+REFUSED = "refused.jsonl"  # of a run's scratch folder
 BATCH = 32  # requests between two looks at whether to stop
 REFUSING = frozenset({400, 413, 422})  # one request, or a form of it
 PASSING = frozenset({408, 409, 429, 500, 502, 503, 504})
@@ -102,6 +103,9 @@ class EndpointClient:
     endpoint: EndpointAddress
     connections: httpx.Client
     kept: KeptAnswers
+    refused: (
+        KeptAnswers  # the text of each is why; of this run alone, for a server may take another time what it refused
+    )
     asked: int = 0
     first_wait_s: float = FIRST_WAIT_S
     _ending: threading.Event = field(default_factory=threading.Event)
@@ -130,6 +134,9 @@ class EndpointClient:
                 refusals = [one.refusal for one in found if one.refusal]
                 if refusals and (not may_refuse or (not start and len(refusals) == len(found))):
                     raise BadInput(refusals[0], url=self.endpoint.url)
+                for bodies, one in zip(requests[start : start + BATCH], found, strict=True):
+                    if one.refusal and self._digest(bodies) not in self.refused.by_digest:
+                        self.refused.add(self._digest(bodies), EndpointAnswer(one.refusal, None))
                 yield from found
 
     def _batch(self, pool: ThreadPoolExecutor, requests: Sequence[Bodies]) -> list[EndpointAnswer]:
@@ -143,13 +150,18 @@ class EndpointClient:
             raise
 
     def _answer(self, bodies: Bodies) -> EndpointAnswer:
-        digest = hashlib.sha256(json.dumps([self.endpoint.url, bodies[0]], sort_keys=True).encode()).hexdigest()
+        digest = self._digest(bodies)
         if (known := self.kept.by_digest.get(digest)) is not None:
             return known
+        if (why := self.refused.by_digest.get(digest)) is not None:
+            return EndpointAnswer("", None, is_whole=False, refusal=why.text)
         answer = self._in_some_form(bodies)
         if not answer.refusal:
             self.kept.add(digest, answer)
         return answer
+
+    def _digest(self, bodies: Bodies) -> str:
+        return hashlib.sha256(json.dumps([self.endpoint.url, bodies[0]], sort_keys=True).encode()).hexdigest()
 
     def _in_some_form(self, bodies: Bodies) -> EndpointAnswer:
         """The answer to the first form that the server takes, which others are asked in then as well."""
@@ -253,7 +265,9 @@ def endpoint_client(job: Job, endpoint: EndpointAddress, where: str) -> Endpoint
     folder = Path(str(job.args.get("asked") or Path(job.scratch) / "asked"))
     kept = KeptAnswers(folder / f"{answers_name(endpoint.url, endpoint.model)}.jsonl")
     kept.read()
-    return EndpointClient(endpoint, client, kept)
+    refused = KeptAnswers(Path(job.scratch) / REFUSED)
+    refused.read()
+    return EndpointClient(endpoint, client, kept, refused)
 
 
 def median_seconds(answers: Sequence[EndpointAnswer]) -> float:

@@ -157,6 +157,9 @@ def test_a_row_that_the_server_refuses_is_left_out_and_changes_no_other(tmp_path
 
     with taught(tmp_path, answer, epochs=0.5) as (job, server):
         daemon = run(job)
+        sent = len(server.requests)
+        run(job)  # as one that goes on
+        assert len(server.requests) == sent
     evidence = daemon.offers[-1].draft["evidence"]
     assert (evidence["distillation"]["refused"], evidence["distillation"]["unlabelled"]) == (2, 24)
     asked = [body for _, body in server.requests if "odd" not in said(body)]
