@@ -177,7 +177,7 @@ class SearchRun:
         history = self.history
         asked: dict[str, Json] = {"rung": rung, "trials": len(history.settings), "active": list(trials)}
         known = self.children.known.get(self.pids.get(trials[0], -1))
-        if known is None:
+        if known is None or _failed_by_others(known):
             args = {**self._recipe_args(history.settings[trials[0]]), "shares": list(self.plan.shares)}
             args |= {"number": trials[0], "search": self.job.pid}
             if len(trials) > 1:
@@ -246,6 +246,12 @@ class SearchRun:
         print(said, flush=True)
         figures = {"metric": best.metric or 0.0, "trials": float(len(board.trials)), "spent_s": board.spent_s}
         self.channel.report(Progress(DONE, 1, 1, "searches", figures, said), is_last=True)
+
+
+def _failed_by_others(process: Process) -> bool:
+    """Whether it has ended by a fault of some of its trials: the others, which waited, go on in another process."""
+    is_pack = len(pack_of(process.spec.args)) > 1
+    return is_pack and process.state is State.EXITED and process.fault is not None and not process.made
 
 
 def joins_of(recipe: Recipe) -> Joins:

@@ -55,6 +55,7 @@ class World:
         self.trials: dict[int, Process] = {}
         self.deadly, self.failing = set(deadly), failing
         self.begun: set[int] = set()
+        self.may_begin_again = False
         self.most_together = 8
         self.requests = 0
 
@@ -94,7 +95,7 @@ class World:
         if asked.act is Act.SUBMIT:
             pid = 10 + len(self.trials)
             numbers = {one.number for one in pack_of(asked.args)}
-            assert numbers.isdisjoint(self.begun)
+            assert self.may_begin_again or numbers.isdisjoint(self.begun)
             self.begun |= numbers
             begun = Process(pid, Spec("trial", asked.args, parent=1))
         else:
@@ -187,6 +188,29 @@ def test_trials_that_find_no_room_together_train_in_smaller_packs(tmp_path: Path
     assert max(len(pack_of(one.spec.args)) for one in narrow.trials.values()) <= most
     metrics = [{row.number: row.metrics for row in one.board().trials} for one in (whole, narrow)]
     assert metrics[0] == metrics[1]
+
+
+def test_when_the_end_of_the_winner_fails_the_next_of_its_pack_is_made(tmp_path: Path) -> None:
+    whole, broken = world(tmp_path, "whole"), world(tmp_path, "broken")
+    for one in (whole, broken):
+        one.job = replace(one.job, args={**one.job.args, "methods": ["lora"], "budget": "32 trials"})
+    assert whole.run() == 0
+    winner = whole.board().winner
+    ended = []
+
+    def fails(trial: Process) -> Process:
+        args = trial.spec.args
+        if args["rung"] == len(args["shares"]) and args["active"] == [winner]:
+            ended.append(trial.pid)
+            return replace(exited(trial), exit_code=1, fault=Fault("bad_row", "a test row is too long"))
+        return World.work(broken, trial)
+
+    broken.work = fails  # type: ignore[method-assign]
+    broken.may_begin_again = True
+    assert broken.run() == 0
+    assert len(ended) == 1
+    assert broken.board().made == "mood:1"
+    assert broken.board().winner not in (winner, None)
 
 
 def exited(trial: Process) -> Process:
