@@ -37,7 +37,11 @@ Cut = Callable[[Sequence[int], Sequence[int], int], list[list[int]]]  # of a bat
 
 def shares(batch: Sequence[int], lengths: Sequence[int], size: int) -> list[list[int]]:
     """Cut the batch into at most `size` non-empty micro-batches of about equally many tokens, sorted by length."""
-    ordered = sorted(batch, key=lengths.__getitem__)
+    return cut_evenly(sorted(batch, key=lengths.__getitem__), lengths, size)
+
+
+def cut_evenly(ordered: Sequence[int], lengths: Sequence[int], size: int) -> list[list[int]]:
+    """Cut these examples, in this order, into at most `size` non-empty parts of about equally many tokens."""
     total = sum(lengths[i] for i in ordered)
     parts: list[list[int]] = [[] for _ in range(size)]
     seen = 0

@@ -17,9 +17,9 @@ from torch import Tensor
 from llmos.abi.error import BadSetting
 from llmos.abi.recipe import shares_of
 from llmos.nn.adapters.grouped import training_segments
-from llmos.nn.packing import fill, forward, has_own_attention, pack
+from llmos.nn.packing import cut_rows, fill, forward, has_own_attention, pack
 from llmos.training.candidate import Candidate
-from llmos.training.gradient_workers import GradientWorkers
+from llmos.training.gradient_workers import GradientWorkers, cut_evenly
 from llmos.training.trainer import Trainer
 
 
@@ -129,18 +129,12 @@ class TrainerPack:
     def _cut(self, batch: Sequence[int], lengths: Sequence[int], size: int) -> list[list[int]]:
         """Shares of about equally many tokens, of whole runs but for those that are cut."""
         order = sorted(batch, key=lambda index: (int(self._owners[index]), lengths[index]))
-        total = sum(lengths[index] for index in order)
-        parts: list[list[int]] = [[] for _ in range(size)]
-        seen = 0
-        for index in order:
-            parts[min(size - 1, (2 * seen + lengths[index]) * size // max(1, 2 * total))].append(index)
-            seen += lengths[index]
-        return [part for part in parts if part]
+        return cut_evenly(order, lengths, size)
 
     def _gradients(self, batch: Sequence[int], normalizers: Sequence[float]) -> list[float]:
         """Accumulate the gradients of these examples in rows of at most the token budget; returns each run's loss."""
         losses = [0.0] * len(self.runs)
-        for row in self._rows(batch):
+        for row in cut_rows(batch, self.lengths, self.token_budget):
             total: Tensor | None = None
             for i, loss in self._losses(row, normalizers).items():
                 losses[i] += float(loss.detach())
@@ -148,17 +142,6 @@ class TrainerPack:
             assert total is not None, "a row has examples"
             total.backward()  # type: ignore[no-untyped-call]  # torch leaves it so
         return losses
-
-    def _rows(self, batch: Sequence[int]) -> list[list[int]]:
-        rows: list[list[int]] = [[]]
-        room = self.token_budget
-        for index in batch:
-            if rows[-1] and self.lengths[index] > room:
-                rows.append([])
-                room = self.token_budget
-            rows[-1].append(index)
-            room -= self.lengths[index]
-        return rows
 
     def _losses(self, row: Sequence[int], normalizers: Sequence[float]) -> Mapping[int, Tensor]:
         """The loss of each run in this row, by one pass of the base."""
