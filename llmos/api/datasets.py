@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from llmos.abi.api_types import process_json
 from llmos.abi.check_marks import CheckSummary, read_check_summary
 from llmos.abi.error import BadInput, NotFound
 from llmos.abi.json_type import Json
+from llmos.abi.key import KeyScope
 from llmos.abi.labelling import LabellingState
 from llmos.abi.model import DatasetManifest, split_dataset_ref
 from llmos.abi.process import Process, Program, Spec
@@ -99,14 +101,15 @@ class Datasets:
     def endpoints(self) -> list[Endpoint]:
         one = "/v1/datasets/{ref}"
         known = ", ".join(dataset_operations())
+        endpoint = partial(Endpoint, scope=KeyScope.DATA)
         return [
-            Endpoint("GET", "/v1/datasets", self.list, "List datasets", gives=DatasetList),
-            Endpoint("POST", "/v1/datasets", self.start_import, "Import rows", ImportRequest, Process, status=CREATED),
-            Endpoint("GET", one, self.show, "Show a dataset; a bare name means the newest", gives=DatasetManifest),
-            Endpoint("DELETE", one, self.remove, "Remove a version, or all versions of a name", gives=Removed),
-            Endpoint("GET", f"{one}/rows", self.rows, "Read rows of a dataset", gives=RowPage, query=PAGE),
-            Endpoint("GET", f"{one}/findings", self.findings, "What its last check found", gives=CheckSummary),
-            Endpoint(
+            endpoint("GET", "/v1/datasets", self.list, "List datasets", gives=DatasetList),
+            endpoint("POST", "/v1/datasets", self.start_import, "Import rows", ImportRequest, Process, status=CREATED),
+            endpoint("GET", one, self.show, "Show a dataset; a bare name means the newest", gives=DatasetManifest),
+            endpoint("DELETE", one, self.remove, "Remove a version, or all versions of a name", gives=Removed),
+            endpoint("GET", f"{one}/rows", self.rows, "Read rows of a dataset", gives=RowPage, query=PAGE),
+            endpoint("GET", f"{one}/findings", self.findings, "What its last check found", gives=CheckSummary),
+            endpoint(
                 "GET",
                 f"{one}/labelling",
                 self.labelling,
@@ -114,10 +117,10 @@ class Datasets:
                 gives=LabellingState,
                 query=LABELLING,
             ),
-            Endpoint(
+            endpoint(
                 "POST", "/v1/find-rows", self.find, "Find rows in all datasets", FindRequest, Process, status=CREATED
             ),
-            Endpoint(
+            endpoint(
                 "POST",
                 f"{one}/{{operation}}",
                 self.operate,

@@ -10,6 +10,7 @@ from starlette.requests import Request
 
 from llmos.abi.error import BadInput
 from llmos.abi.json_type import Json
+from llmos.abi.key import KeyScope
 from llmos.api.call_service import CallApi, CallFields, Field, without_unset
 from llmos.api.endpoint import Bodies, Endpoint, Reply, reply
 from llmos.api.openai_unsupported import parse_supported
@@ -69,7 +70,9 @@ class Embeddings:
 
     def endpoints(self) -> list[Endpoint]:
         doc = "Embed texts, in OpenAI's shape"
-        return [Endpoint("POST", "/v1/embeddings", self.embed, doc, EmbeddingRequest, EmbeddingReply)]
+        return [
+            Endpoint("POST", "/v1/embeddings", self.embed, doc, EmbeddingRequest, EmbeddingReply, scope=KeyScope.INFER)
+        ]
 
     async def embed(self, request: Request) -> Reply:
         body = parse_supported(await self._bodies.read(request, BODY), EmbeddingRequest)

@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -18,6 +18,7 @@ from starlette.types import Receive, Scope, Send
 
 from llmos.abi.error import BadInput, Busy, Internal, LlmosError
 from llmos.abi.heap import give_back
+from llmos.abi.key import KeyScope
 from llmos.abi.process import Priority
 from llmos.api.compression import CODINGS, LEAST_BYTES, compress_answer, decompress_body, too_large
 from llmos.api.errors import refusal
@@ -108,7 +109,8 @@ class Endpoint:
     """One method on one path. `takes` and `gives` are its body types; `media` is the response's media type.
 
     `also` are further media types, used if the request accepts one. `headers` are those of its refusals. `status` is
-    that of its answer, for the document.
+    that of its answer, for the document. A caller's key needs the `scope`, or one of `also_for`; with None, anyone may
+    call, and no key is asked for.
     """
 
     method: str
@@ -122,6 +124,13 @@ class Endpoint:
     also: tuple[Media, ...] = ()
     headers: Mapping[str, str] | None = None
     status: int = 200
+    scope: KeyScope | None = field(kw_only=True)
+    also_for: tuple[KeyScope, ...] = ()
+
+    @property
+    def scopes(self) -> tuple[KeyScope, ...]:
+        """The scopes of which a key needs one; empty if anyone may."""
+        return () if self.scope is None else tuple(dict.fromkeys((self.scope, *self.also_for)))
 
     @property
     def answers(self) -> tuple[Media, ...]:
@@ -138,6 +147,7 @@ class ErrorBoundary:
     """Runs one endpoint's handler; every error becomes a refusal, never a closed connection."""
 
     def __init__(self, endpoint: Endpoint, refused: Counter[str]) -> None:
+        self.scopes = endpoint.scopes
         self._handle = endpoint.handle
         self._query = endpoint.query
         self._headers = endpoint.headers
@@ -399,6 +409,11 @@ class BudgetShare:
     def __init__(self, budget: BodyBudget) -> None:
         self._budget = budget
         self._size_bytes = 0
+
+    @property
+    def size_bytes(self) -> int:
+        """What it holds now."""
+        return self._size_bytes
 
     def take(self, size_bytes: int) -> None:
         """Hold so many bytes more; Busy if all requests together would hold too many."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from starlette.requests import Request
 
 from llmos.abi.api_types import StreamEvent
+from llmos.abi.key import KeyScope
 from llmos.api.endpoint import Endpoint, Reply
 from llmos.api.processes import event_stream
 from llmos.api.stream import EVENTS, ServerSentEvents
@@ -19,7 +20,15 @@ class Events:
 
     def endpoints(self) -> list[Endpoint]:
         return [
-            Endpoint("GET", "/v1/events", self.follow, "Follow all events from now on", gives=StreamEvent, media=EVENTS)
+            Endpoint(
+                "GET",
+                "/v1/events",
+                self.follow,
+                "Follow all events from now on",
+                gives=StreamEvent,
+                media=EVENTS,
+                scope=KeyScope.MONITOR,
+            )
         ]
 
     async def follow(self, request: Request) -> Reply:

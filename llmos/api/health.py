@@ -11,6 +11,7 @@ from starlette.responses import Response
 from llmos import __version__
 from llmos.abi.api_types import DiskUse, Status, Verified
 from llmos.abi.device import Device
+from llmos.abi.key import KeyScope
 from llmos.api.endpoint import Endpoint, Media, Reply, reply
 from llmos.kernel.interface import KernelInterface
 
@@ -55,13 +56,39 @@ class Health:
 
     def endpoints(self) -> list[Endpoint]:
         return [
-            Endpoint("GET", "/", self.front, "Say what this is, as a page or as text", media="text/html", also=TEXT),
-            Endpoint("GET", "/healthz", self.healthz, "Check that the daemon answers", gives=Healthy),
-            Endpoint("GET", "/v1/status", self.status, "Show devices, memory and processes", gives=Status),
-            Endpoint("GET", "/v1/devices", self.devices, "List devices", gives=DeviceList),
-            Endpoint("GET", "/v1/disk", self.disk, "Show the disk use of the home", gives=DiskUse),
-            Endpoint("POST", "/v1/verify", self.verify, "Read every byte of the store", gives=Verified),
-            Endpoint("POST", "/v1/gc", self.collect, "Free the bytes that no name refers to", gives=Collected),
+            Endpoint(
+                "GET",
+                "/",
+                self.front,
+                "Say what this is, as a page or as text",
+                media="text/html",
+                also=TEXT,
+                scope=None,
+            ),
+            Endpoint("GET", "/healthz", self.healthz, "Check that the daemon answers", gives=Healthy, scope=None),
+            Endpoint(
+                "GET",
+                "/v1/status",
+                self.status,
+                "Show devices, memory and processes",
+                gives=Status,
+                scope=KeyScope.MONITOR,
+            ),
+            Endpoint("GET", "/v1/devices", self.devices, "List devices", gives=DeviceList, scope=KeyScope.MONITOR),
+            Endpoint(
+                "GET", "/v1/disk", self.disk, "Show the disk use of the home", gives=DiskUse, scope=KeyScope.MONITOR
+            ),
+            Endpoint(
+                "POST", "/v1/verify", self.verify, "Read every byte of the store", gives=Verified, scope=KeyScope.ADMIN
+            ),
+            Endpoint(
+                "POST",
+                "/v1/gc",
+                self.collect,
+                "Free the bytes that no name refers to",
+                gives=Collected,
+                scope=KeyScope.ADMIN,
+            ),
         ]
 
     async def front(self, request: Request) -> Reply:

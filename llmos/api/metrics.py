@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from llmos.abi.histogram import Histogram
+from llmos.abi.key import KeyScope
 from llmos.abi.process import State
 from llmos.api.call_service import BOUNDS_S, Meter
 from llmos.api.endpoint import Endpoint
@@ -42,7 +43,16 @@ class Metrics:
         self._meter = meter
 
     def endpoints(self) -> list[Endpoint]:
-        return [Endpoint("GET", "/metrics", self.show, "Counters and gauges for Prometheus", media="text/plain")]
+        return [
+            Endpoint(
+                "GET",
+                "/metrics",
+                self.show,
+                "Counters and gauges for Prometheus",
+                media="text/plain",
+                scope=KeyScope.MONITOR,
+            )
+        ]
 
     async def show(self, request: Request) -> Response:
         # imported late: only a daemon that is scraped needs it

@@ -15,6 +15,7 @@ from llmos.abi.check_marks import read_check_marks, with_check_marks
 from llmos.abi.error import BadInput
 from llmos.abi.gate import Gate
 from llmos.abi.json_type import Json
+from llmos.abi.key import ALL_SCOPES, WORK_SCOPES, KeyScope
 from llmos.abi.model import LATEST, Manifest
 from llmos.abi.process import Process, Spec
 from llmos.abi.row_outcome import MOST_ERRORS, ErrorFilter, RowErrors, parse_slice, read_outcomes, select_errors
@@ -91,7 +92,15 @@ class Models:
     def endpoints(self) -> list[Endpoint]:
         one, gate = "/v1/models/{ref}", "/v1/models/{name}/gate"
         return [
-            Endpoint("GET", "/v1/models", self.list, "List models and bases", gives=ModelList),
+            Endpoint(
+                "GET",
+                "/v1/models",
+                self.list,
+                "List models and bases",
+                gives=ModelList,
+                scope=KeyScope.INFER,
+                also_for=ALL_SCOPES,
+            ),
             Endpoint(
                 "POST",
                 "/v1/models/pull",
@@ -100,22 +109,87 @@ class Models:
                 PullRequest,
                 Process,
                 status=CREATED,
-            ),
-            Endpoint("GET", one, self.show, "Show a version; a bare name means the promoted one", gives=Model),
-            Endpoint("DELETE", one, self.remove, "Remove a version, or all versions of a name", gives=Removed),
-            Endpoint(
-                "POST", f"{one}/promote", self.promote, "Promote a version: its name means it from now on", gives=Model
+                scope=KeyScope.MODELS,
             ),
             Endpoint(
-                "POST", "/v1/models/{name}/rollback", self.rollback, "Promote the version promoted before", gives=Model
+                "GET",
+                one,
+                self.show,
+                "Show a version; a bare name means the promoted one",
+                gives=Model,
+                scope=KeyScope.INFER,
+                also_for=ALL_SCOPES,
             ),
-            Endpoint("GET", gate, self.gate, "Show what new versions must meet to be promoted", gives=Gate),
-            Endpoint("POST", gate, self.set_gate, "Change what new versions must meet", GateRequest, Gate),
-            Endpoint("DELETE", gate, self.reset_gate, "Go back to the default policy of the gate", gives=Gate),
             Endpoint(
-                "GET", f"{one}/errors", self.errors, "List the rows that it answers wrongly", None, RowErrors, ERRORS
+                "DELETE",
+                one,
+                self.remove,
+                "Remove a version, or all versions of a name",
+                gives=Removed,
+                scope=KeyScope.MODELS,
             ),
-            Endpoint("GET", f"{one}/report", self.report, "Show the evaluation page", media="text/html"),
+            Endpoint(
+                "POST",
+                f"{one}/promote",
+                self.promote,
+                "Promote a version: its name means it from now on",
+                gives=Model,
+                scope=KeyScope.MODELS,
+            ),
+            Endpoint(
+                "POST",
+                "/v1/models/{name}/rollback",
+                self.rollback,
+                "Promote the version promoted before",
+                gives=Model,
+                scope=KeyScope.MODELS,
+            ),
+            Endpoint(
+                "GET",
+                gate,
+                self.gate,
+                "Show what new versions must meet to be promoted",
+                gives=Gate,
+                scope=KeyScope.MODELS,
+                also_for=WORK_SCOPES,
+            ),
+            Endpoint(
+                "POST",
+                gate,
+                self.set_gate,
+                "Change what new versions must meet",
+                GateRequest,
+                Gate,
+                scope=KeyScope.MODELS,
+            ),
+            Endpoint(
+                "DELETE",
+                gate,
+                self.reset_gate,
+                "Go back to the default policy of the gate",
+                gives=Gate,
+                scope=KeyScope.MODELS,
+            ),
+            Endpoint(
+                "GET",
+                f"{one}/errors",
+                self.errors,
+                "List the rows that it answers wrongly",
+                None,
+                RowErrors,
+                ERRORS,
+                scope=KeyScope.MODELS,
+                also_for=WORK_SCOPES,
+            ),
+            Endpoint(
+                "GET",
+                f"{one}/report",
+                self.report,
+                "Show the evaluation page",
+                media="text/html",
+                scope=KeyScope.MODELS,
+                also_for=WORK_SCOPES,
+            ),
         ]
 
     async def list(self, request: Request) -> Reply:

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from llmos.abi.call import Chunk, Tokens
 from llmos.abi.error import BadInput, LlmosError
 from llmos.abi.json_type import Json
+from llmos.abi.key import KeyScope
 from llmos.api.call_service import CallApi, Field, Wanted
 from llmos.api.chunks import ChatChoices, Choices, TextChoices, chat_logprobs, text_choice
 from llmos.api.endpoint import Bodies, Endpoint, Media, Reply, reply
@@ -85,8 +86,26 @@ class OpenAI:
     def endpoints(self) -> list[Endpoint]:
         chat, plain = "/v1/chat/completions", "/v1/completions"
         return [
-            Endpoint("POST", chat, self.chat, "Chat, in OpenAI's shape", ChatRequest, Completion, also=STREAMED),
-            Endpoint("POST", plain, self.complete, "Continue a prompt", CompletionRequest, Completion, also=STREAMED),
+            Endpoint(
+                "POST",
+                chat,
+                self.chat,
+                "Chat, in OpenAI's shape",
+                ChatRequest,
+                Completion,
+                also=STREAMED,
+                scope=KeyScope.INFER,
+            ),
+            Endpoint(
+                "POST",
+                plain,
+                self.complete,
+                "Continue a prompt",
+                CompletionRequest,
+                Completion,
+                also=STREAMED,
+                scope=KeyScope.INFER,
+            ),
         ]
 
     async def chat(self, request: Request) -> Reply:

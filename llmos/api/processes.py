@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from functools import partial
 from typing import Annotated, Any
 
 import msgspec
@@ -13,6 +14,7 @@ from starlette.responses import Response
 from llmos.abi.api_types import StreamEvent, process_json, stream_event_json
 from llmos.abi.error import BadInput, LlmosError
 from llmos.abi.json_type import Json
+from llmos.abi.key import WORK_SCOPES, KeyScope
 from llmos.abi.process import Priority, Process, Program, Spec
 from llmos.api.call_service import one_priority
 from llmos.api.endpoint import Bodies, Endpoint, Media, Query, Reply, asked_of, reply
@@ -75,33 +77,34 @@ class Processes:
         one = "/v1/processes/{pid}"
         log = (TAIL, FOLLOW)
         followed = (Media(EVENTS, str),)
+        endpoint = partial(Endpoint, scope=KeyScope.TRAIN, also_for=WORK_SCOPES)
         return [
-            Endpoint("GET", "/v1/processes", self.list, "List processes", gives=ProcessList),
-            Endpoint("POST", "/v1/processes", self.start, "Start a process", ProcessRequest, Process, status=CREATED),
-            Endpoint("GET", one, self.show, "Show a process", gives=Process),
-            Endpoint(
+            endpoint("GET", "/v1/processes", self.list, "List processes", gives=ProcessList),
+            endpoint("POST", "/v1/processes", self.start, "Start a process", ProcessRequest, Process, status=CREATED),
+            endpoint("GET", one, self.show, "Show a process", gives=Process),
+            endpoint(
                 "GET", f"{one}/events", self.events, "Follow a process to its end", gives=StreamEvent, media=EVENTS
             ),
-            Endpoint("GET", f"{one}/result", self.result, "What a process has found, as JSON", gives=dict[str, Any]),
-            Endpoint(
+            endpoint("GET", f"{one}/result", self.result, "What a process has found, as JSON", gives=dict[str, Any]),
+            endpoint(
                 "GET", f"{one}/report", self.report, "Show the report page of a process", gives=str, media="text/html"
             ),
-            Endpoint(
+            endpoint(
                 "GET", f"{one}/file", self.file, "Read a part of an exported file", gives=str, query=PART, media=BYTES
             ),
-            Endpoint("GET", f"{one}/log", self.log, "Read a process's log", None, str, log, "text/plain", followed),
-            Endpoint(
+            endpoint("GET", f"{one}/log", self.log, "Read a process's log", None, str, log, "text/plain", followed),
+            endpoint(
                 "POST", f"{one}/kill", self.kill, "Stop a process, or give up an interrupted one", KillRequest, Process
             ),
-            Endpoint("POST", f"{one}/suspend", self.suspend, "Pause a process", gives=Process),
-            Endpoint(
+            endpoint("POST", f"{one}/suspend", self.suspend, "Pause a process", gives=Process),
+            endpoint(
                 "POST",
                 f"{one}/resume",
                 self.resume,
                 "Continue a process, an interrupted one from its checkpoint",
                 gives=Process,
             ),
-            Endpoint("POST", f"{one}/nice", self.nice, "Change the priority", NiceRequest, Process),
+            endpoint("POST", f"{one}/nice", self.nice, "Change the priority", NiceRequest, Process),
         ]
 
     async def list(self, request: Request) -> Reply:

@@ -26,17 +26,23 @@ PATH: dict[str, Json] = {  # all others are texts
 }
 MEANING = {
     "BadInput": "The request is wrong",
-    "Forbidden": "This Host, Origin or path is not allowed; detail.key is the setting that allows it",
+    "Unauthorized": "No key, or none that is valid; asked for once there is a key",
+    "Forbidden": "The key lacks a scope or a model; or this Host, Origin or path is not allowed (detail.key is the "
+    "setting that allows it)",
     "NotFound": "What the request names does not exist",
     "Conflict": "Not possible in the present state",
     "TooLong": "Too many bytes or tokens",
     "HeadTooLarge": "Too many bytes or headers before the body",
     "TooSlow": "The request came too slowly",
-    "Busy": "The queue is full; Retry-After says when to try again",
+    "Busy": "The queue is full, or the key's limit is reached; Retry-After says when to try again",
     "Unavailable": "Not now, perhaps later",
     "TimedOut": "No answer in time",
     "NoRoom": "Not enough memory or disk",
     "LlmosError": "A bug of llmos, or damaged stored bytes",
+}
+SECURITY: dict[str, Json] = {  # the headers that a key may come in
+    "bearer": {"type": "http", "scheme": "bearer", "description": "A key of `llmos key create`, once there is one"},
+    "x-api-key": {"type": "apiKey", "in": "header", "name": "x-api-key", "description": "The same key"},
 }
 
 
@@ -65,8 +71,8 @@ class Schema:
 
     def endpoints(self) -> list[Endpoint]:
         return [
-            Endpoint("GET", "/openapi.json", self.document, "This interface, as OpenAPI"),
-            Endpoint("GET", "/docs", self.page, "This interface, as a page", media="text/html"),
+            Endpoint("GET", "/openapi.json", self.document, "This interface, as OpenAPI", scope=None),
+            Endpoint("GET", "/docs", self.page, "This interface, as a page", media="text/html", scope=None),
         ]
 
     async def document(self, request: Request) -> Reply:
@@ -87,7 +93,8 @@ def document(endpoints: Sequence[Endpoint], version: str) -> Json:
     for one in endpoints:
         paths.setdefault(one.path, {})[one.method.lower()] = _operation(one)
     info = {"title": "llmos", "version": version, "description": "An operating system for language models"}
-    return {"openapi": "3.1.0", "info": info, "paths": paths, "components": {"schemas": components}}
+    held = {"schemas": components, "securitySchemes": SECURITY}
+    return {"openapi": "3.1.0", "info": info, "paths": paths, "components": held}
 
 
 def _operation(endpoint: Endpoint) -> Json:
@@ -96,6 +103,8 @@ def _operation(endpoint: Endpoint) -> Json:
         "tags": [endpoint.noun],
         "parameters": [*map(_in_path, re.findall(r"{(\w+)}", endpoint.path)), *map(_in_query, endpoint.query)],
         "responses": {str(endpoint.status): _content(endpoint)},
+        # one of these is enough, and each names a scope that the key must have; an empty list: no key is asked for
+        "security": [{scheme: [str(scope)]} for scope in endpoint.scopes for scheme in SECURITY],
     }
     for kind, status in STATUS.items():
         if kind.__name__ in MEANING:

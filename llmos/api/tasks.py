@@ -13,6 +13,7 @@ from starlette.responses import Response
 from llmos.abi.call import Chunk, Tokens
 from llmos.abi.error import BadInput, NotFound
 from llmos.abi.json_type import Json
+from llmos.abi.key import KeyScope
 from llmos.abi.task import find_spec, generative_tasks, spec_of, task_names
 from llmos.api.call_service import CallApi, CallFields, Field, Wanted, without_unset
 from llmos.api.endpoint import Bodies, Endpoint, Media, Reply, header_of, reply
@@ -59,8 +60,10 @@ class Tasks:
         own = "Ask a model for its own task. The reply says which one it is"
         also = (Media(EVENTS, TaskReply), Media(RAW))
         return [
-            Endpoint("POST", "/v1/run", self.run, own, TaskRequest, TaskReply, also=also),
-            Endpoint("POST", "/v1/tasks/{task}", self.ask, doc, TaskRequest, TaskReply, also=also),
+            Endpoint("POST", "/v1/run", self.run, own, TaskRequest, TaskReply, also=also, scope=KeyScope.INFER),
+            Endpoint(
+                "POST", "/v1/tasks/{task}", self.ask, doc, TaskRequest, TaskReply, also=also, scope=KeyScope.INFER
+            ),
         ]
 
     async def run(self, request: Request) -> Reply:

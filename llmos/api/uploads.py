@@ -7,6 +7,7 @@ import binascii
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from email.utils import formatdate
+from functools import partial
 from typing import Annotated
 
 import msgspec
@@ -14,6 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from llmos.abi.error import BadInput, TooLong
+from llmos.abi.key import KeyScope
 from llmos.abi.upload import Upload
 from llmos.abi.wire import to_plain
 from llmos.api.endpoint import Bodies, Endpoint, Reply, header_of, reply
@@ -72,17 +74,18 @@ class UploadRoutes:
 
     def endpoints(self) -> list[Endpoint]:
         all_of_them, one = "/v1/uploads", "/v1/uploads/{id}"
+        endpoint = partial(Endpoint, scope=KeyScope.DATA)
         found = [
-            Endpoint("GET", all_of_them, self.list, "List uploaded files", gives=UploadList),
-            Endpoint(
+            endpoint("GET", all_of_them, self.list, "List uploaded files", gives=UploadList),
+            endpoint(
                 "POST", all_of_them, self.create, "Begin to upload a file", UploadRequest, UploadView, status=CREATED
             ),
-            Endpoint("OPTIONS", all_of_them, self.options, "What of tus is spoken here", status=NO_CONTENT),
-            Endpoint("GET", one, self.show, "Show an uploaded file; HEAD gives its Upload-Offset", gives=UploadView),
-            Endpoint("PATCH", one, self.append, "Send a part of a file, from Upload-Offset on", gives=UploadView),
-            Endpoint("PUT", one, self.append, "Send a part of a file, or all of it", gives=UploadView),
-            Endpoint("POST", one, self.override, "The method in X-HTTP-Method-Override, as tus has it"),
-            Endpoint("DELETE", one, self.remove, "Remove an uploaded file", gives=Removed),
+            Endpoint("OPTIONS", all_of_them, self.options, "What of tus is spoken here", status=NO_CONTENT, scope=None),
+            endpoint("GET", one, self.show, "Show an uploaded file; HEAD gives its Upload-Offset", gives=UploadView),
+            endpoint("PATCH", one, self.append, "Send a part of a file, from Upload-Offset on", gives=UploadView),
+            endpoint("PUT", one, self.append, "Send a part of a file, or all of it", gives=UploadView),
+            endpoint("POST", one, self.override, "The method in X-HTTP-Method-Override, as tus has it"),
+            endpoint("DELETE", one, self.remove, "Remove an uploaded file", gives=Removed),
         ]
         return [replace(one, headers={"Tus-Resumable": TUS}) for one in found]
 
