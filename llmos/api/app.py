@@ -27,6 +27,7 @@ from llmos.api.models import Models
 from llmos.api.openai import OpenAI
 from llmos.api.processes import Processes
 from llmos.api.schema import Schema
+from llmos.api.shapes import Services, shape_endpoints
 from llmos.api.tasks import Tasks
 from llmos.api.uploads import UploadRoutes
 from llmos.config import Config
@@ -143,6 +144,7 @@ def endpoints(kernel: KernelInterface, config: Config, meter: Meter | None = Non
         *Tasks(caller, bodies).endpoints(),
         *Embeddings(caller, bodies).endpoints(),
         *OpenAI(caller, bodies).endpoints(),
+        *shape_endpoints(Services(caller, kernel, bodies, config)),
         *Models(kernel, bodies).endpoints(),
         *Processes(kernel, bodies).endpoints(),
         *Datasets(kernel, bodies).endpoints(),

@@ -19,9 +19,10 @@ from llmos.abi.labelling import LabellingState
 from llmos.abi.model import DatasetManifest, split_dataset_ref
 from llmos.abi.process import Process, Program, Spec
 from llmos.abi.wire import to_plain
-from llmos.api.endpoint import Bodies, Endpoint, Query, Reply, asked_of, reply
+from llmos.api.endpoint import Bodies, Endpoint, Reply, reply
 from llmos.api.errors import CREATED
 from llmos.api.models import Removed
+from llmos.api.query import Query, asked_of
 from llmos.kernel.interface import KernelInterface
 from llmos.kernel.programs import dataset_operations, declaration_of
 from llmos.kernel.programs.arguments import check_arguments

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import re
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
@@ -21,7 +21,8 @@ from llmos.abi.heap import give_back
 from llmos.abi.key import KeyScope
 from llmos.abi.process import Priority
 from llmos.api.compression import CODINGS, LEAST_BYTES, compress_answer, decompress_body, too_large
-from llmos.api.errors import refusal
+from llmos.api.errors import OURS, ErrorShape, refusal
+from llmos.api.query import Query, read_query
 from llmos.api.weight import check_weight
 
 log = logging.getLogger(__name__)
@@ -45,9 +46,6 @@ PAIR_BYTES = 12  # of an escaped surrogate pair
 AT_BYTE = re.compile(r"\(byte (\d+)\)$")  # the place in msgspec's message
 MAX_SAID = 300  # the most characters of msgspec's message, which may quote the body
 MAX_KEY = 100
-MAX_COUNT = 999_999_999
-COUNT = re.compile(r"0*([1-9][0-9]{0,8})")  # from 1 to MAX_COUNT
-FLAGS = {"true": True, "1": True, "false": False, "0": False}
 AT_ONCE_BYTES = 16_384  # larger bodies are decoded in a thread
 READERS = 2  # threads: their Python parts compete with the event loop
 # how much of an oversized body is read and dropped, so that its sender reads the refusal and not a reset
@@ -60,36 +58,6 @@ class Reply(Protocol):
     raw_headers: list[tuple[bytes, bytes]]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Query:
-    """One query parameter: an integer from 1 (`integer`), true or false (`boolean`) or a text (`string`); it may be
-    given once."""
-
-    name: str
-    doc: str
-    kind: str
-
-    @property
-    def schema(self) -> dict[str, str | int]:
-        """Its type as JSON Schema."""
-        return {"type": self.kind, **({"minimum": 1, "maximum": MAX_COUNT} if self.kind == "integer" else {})}
-
-    def read(self, given: Sequence[str]) -> int | bool | str:
-        """Parse the values given under its name; BadInput unless there is exactly one valid value."""
-        if len(given) != 1:
-            raise BadInput(f"{self.name} comes {len(given)} times. Send it once", key=self.name)
-        if self.kind == "string":
-            return given[0]
-        if self.kind == "boolean":
-            if given[0].lower() in FLAGS:
-                return FLAGS[given[0].lower()]
-            raise BadInput(f"{self.name}={given[0][:40]!r}: expected true or false", key=self.name)
-        if count := COUNT.fullmatch(given[0]):
-            return int(count[1])
-        said = f"expected a whole number from 1 to {MAX_COUNT:,}"
-        raise BadInput(f"{self.name}={given[0][:40]!r}: {said}", key=self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +78,8 @@ class Endpoint:
 
     `also` are further media types, used if the request accepts one. `headers` are those of its refusals. `status` is
     that of its answer, for the document. A caller's key needs the `scope`, or one of `also_for`; with None, anyone may
-    call, and no key is asked for.
+    call, and no key is asked for. `tag` groups it in the document; without one, its path does. `errors` is the shape
+    of its refusals.
     """
 
     method: str
@@ -127,6 +96,9 @@ class Endpoint:
     scope: KeyScope | None = field(kw_only=True)
     also_for: tuple[KeyScope, ...] = ()
 
+    tag: str = ""
+    errors: ErrorShape = OURS
+
     @property
     def scopes(self) -> tuple[KeyScope, ...]:
         """The scopes of which a key needs one; empty if anyone may."""
@@ -140,6 +112,8 @@ class Endpoint:
     @property
     def noun(self) -> str:
         parts = self.path.strip("/").split("/")
+        if self.tag:
+            return self.tag
         return parts[1] if parts[0] == "v1" else "health"
 
 
@@ -151,6 +125,7 @@ class ErrorBoundary:
         self._handle = endpoint.handle
         self._query = endpoint.query
         self._headers = endpoint.headers
+        self._shape = endpoint.errors
         self._refused = refused  # refusals by code
 
     async def answer(self, request: Request) -> Reply | None:
@@ -158,20 +133,20 @@ class ErrorBoundary:
         scope = request.scope
         try:
             if self._query:
-                scope["asked"] = _read_query(self._query, request)
+                scope["asked"] = read_query(self._query, request)
             answer = await self._handle(request)
             if isinstance(answer, Response) and len(answer.body) >= LEAST_BYTES:
                 answer = await compress_answer(answer, scope)
         except LlmosError as error:
             self._refused[error.code] += 1
-            return refusal(error, headers=self._headers)
+            return refusal(error, headers=self._headers, shape=self._shape)
         except ClientDisconnect:
             log.debug("%s %s: the client left before its body was there", scope["method"], scope["path"])
             return None
         except Exception as error:  # the top of a request: logged here, and reported to the client
             log.exception("%s %s failed", scope["method"], scope["path"])
             self._refused[Internal.code] += 1
-            return refusal(error)
+            return refusal(error, shape=self._shape)
         return answer
 
 
@@ -344,18 +319,6 @@ def _too_long(value: Any) -> int | None:  # Any: a JSON value
 def reply(value: object, status: int = 200) -> Response:
     """A JSON response."""
     return Response(msgspec.json.encode(value), status, media_type="application/json")
-
-
-def asked_of(request: Request) -> Mapping[str, Any]:  # Any: an integer, a flag or a text, as the query declares it
-    """The parsed query parameters of the request."""
-    asked: dict[str, Any] = request.scope["asked"]
-    return asked
-
-
-def _read_query(query: Sequence[Query], request: Request) -> dict[str, int | bool | str]:
-    """Parse the given parameters; unknown ones are ignored."""
-    given = request.query_params
-    return {one.name: one.read(given.getlist(one.name)) for one in query if one.name in given}
 
 
 RETRY_AFTER_S = 1

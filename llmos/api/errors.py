@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 from starlette.responses import Response
@@ -67,15 +69,39 @@ def body_of(fault: Fault, status: int) -> dict[str, dict[str, object]]:
     }
 
 
+@dataclass(frozen=True, slots=True)
+class ErrorShape:
+    """How the clients of one product read a refusal: its body, from a fault and the HTTP status.
+
+    `kind` is the body's type; without one, the body is ours.
+    """
+
+    body: Callable[[Fault, int], object]
+    kind: Any = None  # Any: a type expression that msgspec can describe
+
+    def of(self, error: BaseException) -> object:
+        """The body of the refusal for this error."""
+        return self.body(fault_of(error), status_of(error))
+
+
+OURS = ErrorShape(body_of)
+
+
 def shape_of(error: BaseException) -> dict[str, dict[str, object]]:
     """The body of the refusal for this error."""
     return body_of(fault_of(error), status_of(error))
 
 
-def refusal(error: BaseException, *, status: int | None = None, headers: Mapping[str, str] | None = None) -> Response:
+def refusal(
+    error: BaseException,
+    *,
+    status: int | None = None,
+    headers: Mapping[str, str] | None = None,
+    shape: ErrorShape = OURS,
+) -> Response:
     """The response to a request that failed with this error."""
     number = status_of(error) if status is None else status
     if isinstance(error, Busy):
         headers = {**(headers or {}), "Retry-After": str(error.detail.get("retry_after_s", 1))}
-    body = msgspec.json.encode(body_of(fault_of(error), number), enc_hook=repr)
+    body = msgspec.json.encode(shape.body(fault_of(error), number), enc_hook=repr)
     return Response(body, number, headers, "application/json")

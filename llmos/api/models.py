@@ -20,8 +20,9 @@ from llmos.abi.model import LATEST, Manifest
 from llmos.abi.process import Process, Spec
 from llmos.abi.row_outcome import MOST_ERRORS, ErrorFilter, RowErrors, parse_slice, read_outcomes, select_errors
 from llmos.abi.wire import to_plain
-from llmos.api.endpoint import Bodies, Endpoint, Query, Reply, asked_of, reply
+from llmos.api.endpoint import Bodies, Endpoint, Reply, reply
 from llmos.api.errors import CREATED
+from llmos.api.query import Query, asked_of
 from llmos.kernel.interface import KernelInterface
 from llmos.kernel.programs.arguments import check_arguments
 from llmos.kernel.programs.pull import Pull

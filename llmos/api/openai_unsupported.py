@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import msgspec
@@ -77,15 +79,32 @@ WITHIN: Within = {"stream_options": {}, "response_format": {JSON_SCHEMA: {}}, "s
 UNSET: dict[str, tuple[Json, ...]] = {"priority": (0,), "stop": ("", [""]), "top_k": (-1,)}
 
 
-def parse_supported(body: dict[str, Json], kind: type[T]) -> T:
+@dataclass(frozen=True, slots=True)
+class Unsupported:
+    """The parameters of an interface that are not implemented.
+
+    `hints` change no answer, whatever their value. `neutral` are refused but for these values. `unset` are values of
+    supported parameters that count as not given. In objects at the paths of `within`, null counts as not given too.
+    """
+
+    hints: frozenset[str] = frozenset()
+    neutral: Mapping[str, tuple[Json, ...]] = field(default_factory=dict)
+    unset: Mapping[str, tuple[Json, ...]] = field(default_factory=dict)
+    within: Within = field(default_factory=dict)
+
+
+OPENAI = Unsupported(HINTS, NEUTRAL, UNSET, WITHIN)
+
+
+def parse_supported(body: dict[str, Json], kind: type[T], unsupported: Unsupported = OPENAI) -> T:
     """Parse a request of this kind; BadInput for parameters that would otherwise be ignored silently."""
     kept: dict[str, Json] = {}
-    for key, value in without_nulls(body, WITHIN).items():
-        if key in HINTS or _is_one(value, UNSET.get(key, ())):
+    for key, value in without_nulls(body, unsupported.within).items():
+        if key in unsupported.hints or _is_one(value, unsupported.unset.get(key, ())):
             continue
-        if key not in NEUTRAL:
+        if key not in unsupported.neutral:
             kept[key] = value
-        elif not _is_one(value, NEUTRAL[key]):
+        elif not _is_one(value, unsupported.neutral[key]):
             raise BadInput(f"{key} is not supported yet. Leave it out", key=key, reason="not_supported")
     try:
         return msgspec.convert(kept, kind)

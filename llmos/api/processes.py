@@ -17,8 +17,9 @@ from llmos.abi.json_type import Json
 from llmos.abi.key import WORK_SCOPES, KeyScope
 from llmos.abi.process import Priority, Process, Program, Spec
 from llmos.api.call_service import one_priority
-from llmos.api.endpoint import Bodies, Endpoint, Media, Query, Reply, asked_of, reply
+from llmos.api.endpoint import Bodies, Endpoint, Media, Reply, reply
 from llmos.api.errors import CREATED, shape_of
+from llmos.api.query import Query, asked_of
 from llmos.api.stream import EVENTS, ServerSentEvents, event
 from llmos.kernel.interface import KernelInterface
 from llmos.kernel.programs import declaration_of

@@ -13,9 +13,10 @@ from starlette.responses import Response
 
 from llmos.abi.json_type import Json
 from llmos.abi.task import TaskSpec, all_specs, task_names
-from llmos.api.endpoint import Endpoint, Media, Query, Reply, reply
+from llmos.api.endpoint import Endpoint, Media, Reply, reply
 from llmos.api.errors import NO_CONTENT, STATUS
 from llmos.api.processes import PID_DIGITS
+from llmos.api.query import Query
 from llmos.api.stream import DONE, EVENTS
 from llmos.kernel.programs import declarations
 
@@ -85,7 +86,8 @@ class Schema:
 def document(endpoints: Sequence[Endpoint], version: str) -> Json:
     """The whole OpenAPI document."""
     takes = [one.takes for one in endpoints]
-    kinds = [*takes, *(media.gives for one in endpoints for media in one.answers), Refusal]
+    errors = [one.errors.kind for one in endpoints]
+    kinds = [*takes, *(media.gives for one in endpoints for media in one.answers), *errors, Refusal]
     components = msgspec.json.schema_components([kind for kind in kinds if kind is not None], ref_template=REF)[1]
     _say_class(components)
     _list_programs(components)
@@ -106,12 +108,11 @@ def _operation(endpoint: Endpoint) -> Json:
         # one of these is enough, and each names a scope that the key must have; an empty list: no key is asked for
         "security": [{scheme: [str(scope)]} for scope in endpoint.scopes for scheme in SECURITY],
     }
+    refused = _schema(_refused_as(endpoint))
     for kind, status in STATUS.items():
         if kind.__name__ in MEANING:
-            operation["responses"][str(status)] = {
-                "description": MEANING[kind.__name__],
-                "content": {"application/json": {"schema": _schema(Refusal)}},
-            }
+            content = {"application/json": {"schema": refused}}
+            operation["responses"][str(status)] = {"description": MEANING[kind.__name__], "content": content}
     if endpoint.takes is not None:
         content = {"application/json": {"schema": _schema(endpoint.takes), **_examples(endpoint, _example_request)}}
         operation["requestBody"] = {"required": True, "content": content}
@@ -121,7 +122,7 @@ def _operation(endpoint: Endpoint) -> Json:
 def _content(endpoint: Endpoint) -> Json:
     if endpoint.status == NO_CONTENT:
         return {"description": endpoint.doc}
-    content = {media.name: {"schema": _body(media)} for media in endpoint.answers}
+    content = {media.name: {"schema": _body(media, _refused_as(endpoint))} for media in endpoint.answers}
     content.get("application/json", {}).update(_examples(endpoint, _example_reply))
     return {"description": endpoint.doc, "content": content}
 
@@ -142,11 +143,16 @@ def _example_reply(spec: TaskSpec) -> Json:
     return {"model": f"{MODEL}:1", "task": spec.name, "outputs": [spec.example_output], "tokens": tokens, "done": True}
 
 
-def _body(media: Media) -> Json:
+def _refused_as(endpoint: Endpoint) -> Any:  # Any: a type expression
+    """The type of the endpoint's refusals."""
+    return Refusal if endpoint.errors.kind is None else endpoint.errors.kind
+
+
+def _body(media: Media, refused: Any) -> Json:  # Any: a type expression
     """The schema of a body or, for a stream, of each event (WHATWG HTML, 9.2), in OpenAPI 3.1's form."""
     if media.name != EVENTS:
         return _schema(media.gives)
-    data = {"anyOf": [_schema(media.gives), _schema(Refusal)]}  # an error may be the last event
+    data = {"anyOf": [_schema(media.gives), _schema(refused)]}  # an error may be the last event
     said: Json = {"type": "string", "contentMediaType": "application/json", "contentSchema": data}
     if media.ended:
         said = {"anyOf": [said, {"const": DONE}]}

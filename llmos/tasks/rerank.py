@@ -21,8 +21,8 @@ LABELS = ("relevance",)  # of a trained model: its head gives one logit for a pa
 class Rerank:
     """`parse` takes one raw answer per pair from a trained model, else the vectors of the query and each document.
 
-    A trained model (a cross-encoder) reads query and document as one sequence; its scores are from 0 to 1. A base (a
-    bi-encoder) compares vectors; its scores are cosines.
+    A trained model (a cross-encoder) reads query and document as one sequence; its scores are from 0 to 1, or logits
+    with `raw_scores`. A base (a bi-encoder) compares vectors; its scores are cosines.
     """
 
     spec = TaskSpec(
@@ -32,7 +32,7 @@ class Rerank:
         primary_metric="ndcg_at_10",
         about="Documents in order of how well they answer a query.",
         head="sequence",
-        params=frozenset({"top_n", "return_documents"}),
+        params=frozenset({"top_n", "return_documents", "raw_scores"}),
         batch_size=32,
         is_one_sequence=True,
         texts="a query, then documents",
@@ -79,8 +79,9 @@ class Rerank:
         ]
 
     def parse(self, raw: Sequence[Json], rendered: Rendered, settings: Settings, params: dict[str, Json]) -> Json:
+        is_raw = _is_true(params, "raw_scores")
         if settings.labels:
-            scores = [sigmoid(logits[0]) for logits in raw]
+            scores = [logits[0] if is_raw else sigmoid(logits[0]) for logits in raw]
         else:
             query, *documents = map(vector_of, raw)
             scores = [cosine(query, one) for one in documents]

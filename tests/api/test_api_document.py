@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from llmos.abi.error import BadInput
 from llmos.abi.task import task_names
-from llmos.api.endpoint import Query
+from llmos.api.query import Query
 from llmos.sdk.result import result_of
 
 TRAIN = {"program": "train", "args": {"task": "classify", "name": "mood", "base": "minilm"}}

@@ -66,7 +66,9 @@ def test_documents_are_answered_best_first_as_many_as_asked() -> None:
     vectors = [vector(1, 0), vector(0, 1), vector(0.6, 0.8)]
     apart = task("rerank").parse(vectors, Rendered([], ["a", "b"], ([1], [2], [3])), BASE, {})
     assert [(one["index"], round(one["score"], 4)) for one in apart] == [(1, 0.6), (0, 0.0)]
-    for bad in ({"top_n": 0}, {"top_n": True}, {"top_n": "two"}, {"return_documents": 1}):
+    logits = task("rerank").parse(raw, rendered, TRAINED, {"raw_scores": True})
+    assert [one["score"] for one in logits] == [2.0, 0.0, -1.0]
+    for bad in ({"top_n": 0}, {"top_n": True}, {"top_n": "two"}, {"return_documents": 1}, {"raw_scores": "yes"}):
         with fails_with(BadInput, key=next(iter(bad))):
             task("rerank").parse(raw, rendered, TRAINED, bad)
 

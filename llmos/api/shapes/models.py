@@ -1,0 +1,24 @@
+"""The model of a request that names none, as servers of one model have it: the only one here that does the task."""
+
+from __future__ import annotations
+
+from llmos.abi.capability import allowed_tasks
+from llmos.abi.error import BadInput
+from llmos.kernel.interface import ModelsInterface
+
+
+def model_for(models: ModelsInterface, model: str, task: str, how: str) -> str:
+    """The model that is named, else the only promoted one of this task; BadInput that lists them if there are several.
+
+    Models of another task that do this one too count where none was made for it. `how` says where a request of this
+    interface may name one.
+    """
+    if model:
+        return model
+    promoted = [one.manifest for one in models.all() if one.is_promoted]
+    able = [one for one in promoted if task in allowed_tasks(one)]
+    known = [one.name for one in [one for one in able if one.task == task] or able]
+    if len(known) == 1:
+        return known[0]
+    there = f"Of the models here, these do {task}: {', '.join(known)}" if known else f"No model here does {task}"
+    raise BadInput(f"The request names no model. {there}. {how}", key="model", expected=known, task=task)
