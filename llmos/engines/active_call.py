@@ -54,12 +54,19 @@ class ActiveCall:
         return max(len(self._raws) / max(1, len(self.sequences)), len(self._outputs) / len(self.rendered))
 
     def put_text(
-        self, index: int, text: str, new: str, reason: str | None, logprobs: Callable[[], list[Json]] | None
+        self,
+        index: int,
+        text: str,
+        new: str,
+        reason: str | None,
+        logprobs: Callable[[], list[Json]] | None,
+        stop: str | None = None,
     ) -> list[Chunk]:
         """One input's answer has become this text, by what is `new`; `reason` is set at its end.
 
         Who reads along gets each piece in a chunk; else the answer that comes last makes the call's. `logprobs` gives
-        those that were not said yet; None where nobody asked.
+        those that were not said yet; None where nobody asked. `stop` is the stop string that ended it, where the engine
+        knows.
         """
         if reason is None and not (self.call.stream and new):
             return []
@@ -68,6 +75,8 @@ class ActiveCall:
             raw["before"] = text[: len(text) - len(new)]
         if logprobs is not None:
             raw["logprobs"] = logprobs()
+        if stop is not None:
+            raw["stop"] = stop
         output = self.parse(index, raw)
         if reason is not None:
             self._outputs[index] = output

@@ -103,21 +103,23 @@ class Reranked:
 
 @dataclass(frozen=True, slots=True)
 class Generated:
-    """Text that continues a prompt; `logprobs` if they were requested."""
+    """Text that continues a prompt; `logprobs` if they were requested; `stop` is the stop string that ended it."""
 
     text: str
     finish_reason: str | None = None
     logprobs: tuple[Logprob, ...] = ()
+    stop: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Chatted:
-    """The next message of a conversation; `logprobs` if they were requested."""
+    """The next message of a conversation; `logprobs` if they were requested; `stop` is the stop string that ended it."""
 
     text: str
     role: str = "assistant"
     finish_reason: str | None = None
     logprobs: tuple[Logprob, ...] = ()
+    stop: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +129,7 @@ class Summarized:
     text: str
     finish_reason: str | None = None
     logprobs: tuple[Logprob, ...] = ()
+    stop: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,9 +139,10 @@ class Translated:
     text: str
     finish_reason: str | None = None
     logprobs: tuple[Logprob, ...] = ()
+    stop: str | None = None
 
 
-ENDING = {"finish_reason", "logprobs"}
+ENDING = {"finish_reason", "logprobs", "stop"}
 Result = Classified | Tagged | Embedded | Answered | Similar | Reranked | Generated | Chatted | Summarized | Translated
 OWN: dict[str, type[Summarized | Translated]] = {kind.__name__: kind for kind in (Summarized, Translated)}
 

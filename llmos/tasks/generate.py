@@ -20,6 +20,7 @@ MAX_ANSWERS = 128
 MAX_TOP_LOGPROBS = 20
 MAX_BIASES = 1024
 TOKEN_ID = re.compile(r"[0-9]{1,10}")
+ENDING = ("finish_reason", "logprobs", "stop")  # of an answer, beside its text
 MAX_TOKENS = 2**31 - 1  # of an answer, as requested; there is never memory for more
 
 
@@ -115,7 +116,7 @@ def salt_of(params: dict[str, Json]) -> str:
 
 def ending(raw: Json) -> dict[str, Json]:
     """The fields of an answer beside its text, in every task that generates text."""
-    return {key: raw[key] for key in ("finish_reason", "logprobs") if key in raw}
+    return {key: raw[key] for key in ENDING if key in raw}
 
 
 def sampling(params: dict[str, Json]) -> Sampling:

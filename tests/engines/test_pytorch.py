@@ -509,6 +509,19 @@ def test_a_streamed_answer_adds_up_to_the_whole_one(speaker):
 
 
 @exact
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_names_the_stop_string_that_ended_it(speaker, stream):
+    said = {"temperature": 1.0, "seed": 3, "max_tokens": 40}
+    (whole,) = outputs(run(speaker, generate(1, "stream me", **said)))
+    text = whole["text"]
+    stop = text[5:8]
+    chunks = run(speaker, generate(2, "stream me", stop=[stop, "never there"], stream=stream, **said))
+    ended = [one for chunk in chunks for one in chunk.outputs]
+    assert (ended[-1]["stop"], ended[-1]["finish_reason"]) == (stop, "stop")
+    assert "".join(one["text"] for one in ended) == text[: text.index(stop)]
+
+
+@exact
 def test_a_long_prompt_is_read_in_pieces_beside_encoder_calls(speaker, folders):
     whole = outputs(run(speaker, generate(1, "y" * 100)))
     piecewise = PyTorchEngine(step_tokens=16)

@@ -335,4 +335,4 @@ def _text_chunks(stream: RunningSequence, text: str) -> list[Chunk]:
     if generation.finish_reason is not None:
         job.completion_tokens += len(generation.made)
     logprobs = generation.logprobs if generation.has_logprobs else None
-    return job.put_text(stream.index, generation.text, text, generation.finish_reason, logprobs)
+    return job.put_text(stream.index, generation.text, text, generation.finish_reason, logprobs, generation.stop)

@@ -76,6 +76,11 @@ class Generation:
     def has_logprobs(self) -> bool:
         return self._settings.top_logprobs is not None
 
+    @property
+    def stop(self) -> str | None:
+        """The stop string that ended the answer, if one did."""
+        return self._held.found
+
     def next_ids(self, most: int) -> list[int]:
         """The next tokens to compute, at most `most`: a prompt may be cut into chunks (chunked prefill)."""
         return self._ids[self._done : self._done + most]
@@ -145,7 +150,11 @@ class StopBuffer:
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = stops
         self._waiting = ""
-        self.is_stopped = False
+        self.found: str | None = None  # the stop string that ended the text
+
+    @property
+    def is_stopped(self) -> bool:
+        return self.found is not None
 
     @property
     def size(self) -> int:
@@ -157,10 +166,10 @@ class StopBuffer:
         if self.is_stopped:
             return ""
         self._waiting += piece
-        found = [at for stop in self._stops if (at := self._waiting.find(stop)) >= 0]
+        found = [(at, stop) for stop in self._stops if (at := self._waiting.find(stop)) >= 0]
         if found:
-            self.is_stopped = True
-            said, self._waiting = self._waiting[: min(found)], ""
+            at, self.found = min(found)
+            said, self._waiting = self._waiting[:at], ""
             return said
         keep = max((_overlap(self._waiting, stop) for stop in self._stops), default=0)
         cut = len(self._waiting) - keep

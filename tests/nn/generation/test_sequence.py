@@ -24,10 +24,12 @@ def test_what_is_said_is_the_text_before_the_first_stop_string(pieces, stops):
     said = "".join(held.push(piece) for piece in pieces)
     whole = "".join(pieces)
     if held.is_stopped:
-        assert any(whole[len(said) :].startswith(stop) for stop in stops)
+        assert held.found in stops
+        assert whole[len(said) :].startswith(held.found)
         assert not any(stop in said for stop in stops)
         assert held.flush() == ""
     else:
+        assert held.found is None
         assert not any(stop in whole for stop in stops)
         assert said + held.flush() == whole
 
