@@ -91,7 +91,7 @@ class Rerank:
         self._models = services.kernel.models
 
     def endpoints(self) -> list[Endpoint]:
-        takes, gives = RerankRequest, RerankReply | list[TextRank]
+        gives, scope = RerankReply | list[TextRank], KeyScope.INFER
         return [
             Endpoint(
                 "POST", path, self.rerank, f"Rerank, in {whose} shape", takes, gives, scope=KeyScope.INFER, tag=TASK
