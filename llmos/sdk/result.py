@@ -113,7 +113,7 @@ class Generated:
 
 @dataclass(frozen=True, slots=True)
 class Chatted:
-    """The next message of a conversation; `logprobs` if they were requested; `stop` is the stop string that ended it."""
+    """The next message of a conversation; `logprobs` on request, `stop` is the stop string that ended it."""
 
     text: str
     role: str = "assistant"

@@ -91,11 +91,9 @@ class Rerank:
         self._models = services.kernel.models
 
     def endpoints(self) -> list[Endpoint]:
-        gives, scope = RerankReply | list[TextRank], KeyScope.INFER
+        gives, infer = RerankReply | list[TextRank], KeyScope.INFER
         return [
-            Endpoint(
-                "POST", path, self.rerank, f"Rerank, in {whose} shape", takes, gives, scope=KeyScope.INFER, tag=TASK
-            )
+            Endpoint("POST", path, self.rerank, f"Rerank, in {whose} shape", RerankRequest, gives, scope=infer, tag=TASK)
             for path, whose in PATHS.items()
         ]
 
