@@ -91,9 +91,9 @@ class Rerank:
         self._models = services.kernel.models
 
     def endpoints(self) -> list[Endpoint]:
-        gives, infer = RerankReply | list[TextRank], KeyScope.INFER
+        gives, infer, ask = RerankReply | list[TextRank], KeyScope.INFER, self.rerank
         return [
-            Endpoint("POST", path, self.rerank, f"Rerank, in {whose} shape", RerankRequest, gives, scope=infer, tag=TASK)
+            Endpoint("POST", path, ask, f"Rerank, in {whose} shape", RerankRequest, gives, scope=infer, tag=TASK)
             for path, whose in PATHS.items()
         ]
 
