@@ -83,7 +83,7 @@ class TextRank(msgspec.Struct, omit_defaults=True):
     text: str | None = None
 
 
-class Rerank:
+class RerankRoutes:
     """The routes of reranking. A body with `texts` is TEI's, and is answered with TEI's list."""
 
     def __init__(self, services: Services) -> None:
@@ -115,7 +115,7 @@ class Rerank:
         shown = body.return_documents or body.return_text
         if body.texts is not None:
             return reply([TextRank(i, score, body.texts[i] if shown else None) for i, score in ranked])
-        results = [RerankResult(i, score, _shown(documents[i]) if shown else None) for i, score in ranked]
+        results = [RerankResult(i, score, _returned_document(documents[i]) if shown else None) for i, score in ranked]
         read = chunk.tokens.prompt
         meta = {"api_version": {"version": VERSIONS.get(request.url.path, "")}, "tokens": {"input_tokens": read}}
         return reply(RerankReply(_answer_id(), wanted.model, results, meta, RerankUsage(read, read)))
@@ -131,7 +131,7 @@ def _text_of(index: int, document: Json) -> Json:
     return document[TEXT]
 
 
-def _shown(document: Json) -> Json:
+def _returned_document(document: Json) -> Json:
     return document if isinstance(document, dict) else {TEXT: document}
 
 
@@ -139,4 +139,4 @@ def _answer_id() -> str:
     return f"rerank-{os.urandom(12).hex()}"
 
 
-SHAPE = Rerank
+SHAPE = RerankRoutes
