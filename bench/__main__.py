@@ -48,10 +48,11 @@ class Bench(StrEnum):
     FEW_LABELS = "few-labels"
     LABEL_ORACLE = "label-oracle"
     TRIALS = "trials"
+    TUNE = "tune"
 
 
-WITH_SETS = (Bench.AUGMENTATION, Bench.METHODS, Bench.FEW_LABELS, Bench.LABEL_ORACLE)
-WITH_SEEDS = (Bench.FEW_LABELS, Bench.LABEL_ORACLE)
+WITH_SETS = (Bench.AUGMENTATION, Bench.METHODS, Bench.FEW_LABELS, Bench.LABEL_ORACLE, Bench.TUNE)
+WITH_SEEDS = (Bench.FEW_LABELS, Bench.LABEL_ORACLE, Bench.TUNE)
 WITH_METHODS = (Bench.METHODS, Bench.LABEL_ORACLE)
 WITH_DTYPE = (Bench.ENCODER, Bench.FINETUNE, Bench.GENERATE, Bench.SERVERS, Bench.TRIALS)
 
@@ -75,10 +76,10 @@ def main(
     minutes: Annotated[float | None, typer.Option(min=0.1, help="How long the soak lasts.")] = None,
     sets: Annotated[
         str | None,
-        typer.Option(help="Data sets by commas, in this order (augmentation, methods, few-labels, label-oracle)."),
+        typer.Option(help="Data sets by commas, in this order (augmentation, methods, few-labels, label-oracle, tune)"),
     ] = None,
     seeds: Annotated[
-        str | None, typer.Option(help="Seeds by commas, such as 1,2,3 (few-labels, label-oracle).")
+        str | None, typer.Option(help="Seeds by commas, such as 1,2,3 (few-labels, label-oracle, tune).")
     ] = None,
     tried: Annotated[
         str | None, typer.Option("--methods", help="Training methods by commas (methods); the one of label-oracle.")
@@ -115,6 +116,7 @@ def main(
             measure: Callable[..., Record] = _module(bench).measure
             chosen: dict[str, object] = {} if seeds is None else {"seeds": _numbers(seeds)}
             chosen |= {} if tried is None else {"method": tried}
+            chosen |= {} if bench is not Bench.TUNE else {"count": count}
             record = measure(data.absolute(), home.absolute(), mode="full" if full else "quick", names=sets, **chosen)
         else:
             record = _measure(bench, full, rounds, count, dtype, data.absolute(), home.absolute(), device)

@@ -11,12 +11,14 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from bench import data
 from bench.box import Box
-from bench.few_labels import SETS, Asking, FewSet, Files, write_files
+from bench.few_labels import SETS, FewSet, Files, write_files
+from bench.kept_runs import Asking, kept, measured, version_of, wait
+from bench.public_sets import chosen_sets
 from bench.record import Figure, Record, Target, revision
 from bench.stop import Stop
 from llmos.abi.auto_method import AUTO
@@ -33,11 +35,10 @@ BATCH = 250  # answers between two queues
 SEEDS = {"quick": (1,), "full": (1, 2, 3)}
 DEFAULT = "banking77"
 POLL_S = 1.0
-ENDED = ("exited", "interrupted")
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class ByLabels:
     """A model by some of the labels: its accuracy on the test rows, with the 95 % interval, and what that took."""
 
     labels: int
@@ -93,11 +94,7 @@ def measure(
 
 def oracle_sets(names: str | None) -> tuple[FewSet, ...]:
     """The sets of these names, with some rows labelled at random; Stop for one that has not one label a text."""
-    known = {one.name: one for one in SETS if one.task == "classify"}
-    asked = list(dict.fromkeys(filter(None, map(str.strip, (DEFAULT if names is None else names).split(",")))))
-    if not asked or not known.keys() >= set(asked):
-        raise Stop(f"--sets is {names!r}. The sets are: {', '.join(known)}")
-    found = [known[name] for name in asked]
+    found = chosen_sets(DEFAULT if names is None else names, [one for one in SETS if one.task == "classify"])
     return tuple(
         FewSet(one.name, one.task, one.train, one.test, one.wanted, share=FIRST, columns=one.columns) for one in found
     )
@@ -138,16 +135,16 @@ def measure_oracle(oracle: Oracle, shares: Sequence[float]) -> list[Figure]:
     return figures
 
 
-def _asked(oracle: Oracle, strategy: str, shares: Sequence[float]) -> list[Measured]:
+def _asked(oracle: Oracle, strategy: str, shares: Sequence[float]) -> list[ByLabels]:
     """The models that the daemon trained while the oracle answered rows chosen so."""
     name = f"{oracle.key}-{strategy}"
     steps = [round(share * oracle.rows) for share in shares]
-    found: list[Measured] = []
+    found: list[ByLabels] = []
     before = 0
     for step in steps:
         every = step - before
 
-        def answer(step: int = step, every: int = every) -> Measured:
+        def answer(step: int = step, every: int = every) -> ByLabels:
             return _answer_until(oracle, name, strategy, step, every)
 
         found.append(_kept(oracle, f"{strategy}-{step}", answer))
@@ -155,7 +152,7 @@ def _asked(oracle: Oracle, strategy: str, shares: Sequence[float]) -> list[Measu
     return found
 
 
-def _answer_until(oracle: Oracle, name: str, strategy: str, step: int, every: int) -> Measured:
+def _answer_until(oracle: Oracle, name: str, strategy: str, step: int, every: int) -> ByLabels:
     """Answer until so many rows have labels, and wait for the training that this starts."""
     box = oracle.box
     if not any(one["name"] == name for one in box.ask("GET", "/v1/datasets")["data"]):
@@ -183,7 +180,7 @@ def _answer_until(oracle: Oracle, name: str, strategy: str, step: int, every: in
         _run(box, "POST", f"/v1/datasets/{name}/label", {"answers": str(file), **model})
         print(f"{name}: {state['labelled'] + len(lines):,} labels", flush=True)
     pid = _training_of(box, name, step, every, model)
-    return _measured(oracle, _wait(box, pid), step)
+    return _measured(oracle, wait(box, pid), step)
 
 
 def _training_of(box: Asking, name: str, step: int, every: int, model: Json) -> int:
@@ -224,7 +221,7 @@ def _all_rows(oracle: Oracle) -> str:
     return str(path)
 
 
-def _train(oracle: Oracle, name: str, train: str) -> Measured:
+def _train(oracle: Oracle, name: str, train: str) -> ByLabels:
     recipe: dict[str, Json] = {
         "task": "classify",
         "name": f"{oracle.key}-{name}",
@@ -233,43 +230,33 @@ def _train(oracle: Oracle, name: str, train: str) -> Measured:
         **_settings(oracle),
     }
     body = {"program": "train", "args": recipe, "priority": "background"}
-    return _measured(oracle, _wait(oracle.box, oracle.box.ask("POST", "/v1/processes", body)["pid"]), oracle.rows)
+    return _measured(oracle, wait(oracle.box, oracle.box.ask("POST", "/v1/processes", body)["pid"]), oracle.rows)
 
 
-def _measured(oracle: Oracle, process: Json, labels: int) -> Measured:
-    ref = next(one for one in process["made"] if ":" in one)
-    version = oracle.box.ask("GET", f"/v1/models/{ref}")
-    evidence = version["evidence"]
-    ends = evidence["intervals"]["accuracy"]
-    value, cpu_s = evidence["metrics"]["accuracy"], process["usage"]["cpu_s"]
+def _measured(oracle: Oracle, process: Json, labels: int) -> ByLabels:
+    version = version_of(oracle.box, process)
+    found = measured(version, "accuracy")
     method = str(version["lineage"]["recipe"]["method"])
-    return Measured(labels, value, ends["low"], ends["high"], cpu_s, method, revision())
+    return ByLabels(labels, found.value, found.low, found.high, process["usage"]["cpu_s"], method, revision())
 
 
 def _run(box: Asking, method: str, path: str, body: Json) -> Json:
     """The process that this starts, once it has ended."""
-    return _wait(box, int(box.ask(method, path, body)["pid"]))
+    return wait(box, int(box.ask(method, path, body)["pid"]))
 
 
-def _wait(box: Asking, pid: int) -> Json:
-    while (process := box.ask("GET", f"/v1/processes/{pid}"))["state"] not in ENDED:
-        time.sleep(POLL_S)
-    if process["exit_code"] != 0:
-        raise Stop(f"process {pid} failed: {process.get('reason') or process.get('fault')}")
-    return process
-
-
-def _kept(oracle: Oracle, what: str, make: Callable[[], Measured]) -> Measured:
+def _kept(oracle: Oracle, what: str, make: Callable[[], ByLabels]) -> ByLabels:
     """The kept result of this name, or the one that is made now."""
-    file = oracle.kept / f"{oracle.key}-{what}.json"
-    if not file.exists():
+
+    def make_and_say() -> ByLabels:
         made = make()
-        file.write_text(json.dumps(asdict(made)))
         print(f"{oracle.key}, {what}: {made.value:.4f} by {made.labels:,} labels, {made.cpu_s:,.0f} s", flush=True)
-    return Measured(**json.loads(file.read_text()))
+        return made
+
+    return kept(oracle.kept / f"{oracle.key}-{what}.json", ByLabels, make_and_say)
 
 
-def _figure(title: str, one: Measured, oracle: Oracle) -> Figure:
+def _figure(title: str, one: ByLabels, oracle: Oracle) -> Figure:
     share = f"{one.labels:,} of {oracle.rows:,} labels"
     note = f"{one.method}; {one.cpu_s:,.0f} s of processor time; revision {one.revision}"
     return Figure(f"{title}, {share}", one.value, "", one.low, one.high, note=note)

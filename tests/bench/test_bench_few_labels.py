@@ -6,10 +6,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from bench.few_labels import SETS, WAYS, FewSet, chosen_sets, draw, measure_set, write_files
-from bench.stop import Stop
+from bench.few_labels import WAYS, FewSet, draw, measure_set, write_files
 from llmos.abi.recipe import Data
 from llmos.data.reader import read_rows, stream_rows
 
@@ -97,14 +94,3 @@ def test_a_run_that_an_earlier_bench_began_goes_on(tmp_path: Path):
         file.unlink()
     measure_set(tmp_path, tmp_path / "first", box, few, (1,))
     assert box.resumed == [9]
-
-
-def test_sets_are_measured_in_the_order_in_which_they_are_named():
-    assert [one.name for one in chosen_sets("sst2, banking77,sst2")] == ["sst2", "banking77"]
-    assert chosen_sets(None) == SETS
-
-
-@pytest.mark.parametrize("names", ["", "banking77,nosuch"])
-def test_a_set_that_there_is_not_stops_the_bench(names: str):
-    with pytest.raises(Stop):
-        chosen_sets(names)
