@@ -13,6 +13,7 @@ from llmos.abi.json_type import Json
 DONE = "done"  # the phase of a process's last report, with its result
 PAUSED = "paused"  # the phase of the last report of one that ends with a checkpoint, to be resumed when it is wanted
 SERVING = "serving"  # the phase of a process that answers calls
+WAITING = "waits"  # the phase of one that is to go on, until it says how it does
 
 
 Program = NewType("Program", str)
@@ -89,6 +90,11 @@ class Progress:
         if not all(map(isfinite, self.figures.values())):
             finite = {name: value for name, value in self.figures.items() if isfinite(value)}
             object.__setattr__(self, "figures", finite)
+
+    @property
+    def waiting(self) -> Progress:
+        """How far a process was that is to go on and does nothing yet, without what it said of speed and results."""
+        return Progress(WAITING, self.done, self.total, self.unit)
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,6 +87,11 @@ def pack_of(args: Mapping[str, Json]) -> tuple[PackedTrial, ...]:
     return found or (PackedTrial(int(args["number"])),)
 
 
+def active_of(args: Mapping[str, Json]) -> list[int]:
+    """The numbers of the trials of a process with these arguments that work now."""
+    return [int(one) for one in args.get("active") or [args["number"]]]
+
+
 def recipes_of(args: Mapping[str, Json]) -> dict[int, Recipe]:
     """The recipes of these trials, by number."""
     plain = {key: value for key, value in args.items() if key not in TRIAL_ARGUMENTS}

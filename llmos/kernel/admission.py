@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +17,7 @@ from llmos.abi.engine import DEFAULT
 from llmos.abi.error import BadInput, Corrupt, Unavailable
 from llmos.abi.form import INT8, form_dtype
 from llmos.abi.frame import Job
+from llmos.abi.json_type import Json
 from llmos.abi.model import Kind, Manifest
 from llmos.abi.process import Process, Spec
 from llmos.abi.recipe import DTYPES
@@ -50,6 +51,13 @@ def admit(
     if model is not None and model.dtype and declaration.traits.answers_calls:
         title += f" in {model.dtype}"
     return replace(spec, title=title, need_bytes=sum(needs.values())), needs
+
+
+def title_with(spec: Spec, args: Mapping[str, Json]) -> str:
+    """What an admitted process is called once it has these arguments too; empty if somebody has named it."""
+    title = declaration_of(spec.program).title
+    before, after = title(spec), title(replace(spec, args={**spec.args, **args}))
+    return shorten(after + spec.title.removeprefix(before), MOST_TITLE) if spec.title.startswith(before) else ""
 
 
 def footprint_of(spec: Spec, store: Store, kv_bytes: int, threads: int = 0) -> dict[LeaseKind, int]:

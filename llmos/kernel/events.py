@@ -73,11 +73,15 @@ class SuspendAsked(Event):
 
 @dataclass(frozen=True, slots=True)
 class ResumeAsked(Event):
-    """Continue a process; `args` replace those of these names, where the process that started it asks."""
+    """Continue a process; `args` replace those of these names, where the process that started it asks.
+
+    `title` is what it is called then; empty: as before.
+    """
 
     durability: ClassVar[Durability] = Durability.FSYNCED
     pid: int
     args: dict[str, Json] = field(default_factory=dict)
+    title: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,7 @@ TIMEOUT_S = 120.0
 REFUSED = "refused.jsonl"  # of a run's scratch folder
 BATCH = 32  # requests between two looks at whether to stop
 REFUSING = frozenset({400, 413, 422})  # one request, or a form of it
+PASSED_OVER = 3  # requests that are answered in a later form alone, and none in this one: then the server lacks it
 PASSING = frozenset({408, 409, 429, 500, 502, 503, 504})
 
 Bodies = Sequence[dict[str, Json]]
@@ -97,6 +98,32 @@ def _read_answer(
 
 
 @dataclass(slots=True)
+class KnownForm:
+    """In which of its forms a request is sent first: the first that the server takes, by what it has taken so far.
+
+    A form is given up only if the server has never taken it, and has answered a few requests in a later one alone: a
+    single request may be refused for its own sake, such as for its length.
+    """
+
+    first: int = 0
+    _is_taken: bool = False
+    _passed_over: list[int] = field(default_factory=list)  # the forms of those requests
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def learn(self, asked: int, taken: int) -> None:
+        """A request that was sent in `asked` first was answered in `taken`."""
+        with self._lock:
+            if asked != self.first:  # others have told more meanwhile
+                return
+            if taken == asked:
+                self._is_taken = True
+                return
+            self._passed_over.append(taken)
+            if not self._is_taken and len(self._passed_over) >= PASSED_OVER:
+                self.first, self._passed_over = min(self._passed_over), []
+
+
+@dataclass(slots=True)
 class EndpointClient:
     """One model behind an address; a context that closes its connections. `asked` counts the requests sent."""
 
@@ -109,7 +136,7 @@ class EndpointClient:
     asked: int = 0
     first_wait_s: float = FIRST_WAIT_S
     _ending: threading.Event = field(default_factory=threading.Event)
-    _form: int = 0  # of the forms that a request may have, the first that the server takes
+    _form: KnownForm = field(default_factory=KnownForm)
 
     def __enter__(self) -> EndpointClient:
         return self
@@ -164,16 +191,16 @@ class EndpointClient:
         return hashlib.sha256(json.dumps([self.endpoint.url, bodies[0]], sort_keys=True).encode()).hexdigest()
 
     def _in_some_form(self, bodies: Bodies) -> EndpointAnswer:
-        """The answer to the first form that the server takes, which others are asked in then as well."""
-        refusal = ""
-        for form in range(min(self._form, len(bodies) - 1), len(bodies)):
+        """The answer to the first form that the server takes."""
+        refusal, first = "", min(self._form.first, len(bodies) - 1)
+        for form in range(first, len(bodies)):
             began = time.monotonic()
             answer = self._post(bodies[form])
             if answer.status_code in REFUSING:
                 refusal = refusal or _describe_refusal(answer, self.endpoint)
                 continue
             found = answer_in(_check(answer, self.endpoint), self.endpoint, time.monotonic() - began)
-            self._form = max(self._form, form)
+            self._form.learn(first, form)
             return found
         return EndpointAnswer("", None, is_whole=False, refusal=refusal)
 

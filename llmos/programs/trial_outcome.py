@@ -12,12 +12,12 @@ DIVERGED = "its loss was no number any more: llmos logs {pid}"
 
 
 def metric_key(trial: int) -> str:
-    """The figure that has the metric of one of several trials; a process without others calls its own `metric`."""
+    """The figure that has the metric of a trial."""
     return f"{METRIC}_{trial}"
 
 
 def failed_key(trial: int) -> str:
-    """The figure that says of one of several trials that it has no metric, and will have none."""
+    """The figure that says of a trial that it has no metric, and will have none."""
     return f"failed_{trial}"
 
 
@@ -51,8 +51,6 @@ def outcomes_of(process: Process, trials: Sequence[int], rung: int, *, is_last: 
 
 def _metrics(figures: Mapping[str, float], trials: Sequence[int]) -> dict[int, float | None]:
     """The metric of each trial that these figures are about; None if it has failed."""
-    if len(trials) == 1 and METRIC in figures:
-        return {trials[0]: figures[METRIC]}
     told = {one: figures.get(metric_key(one)) for one in trials}
     return {one: metric for one, metric in told.items() if metric is not None or failed_key(one) in figures}
 

@@ -2,38 +2,32 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from llmos.abi.frame import Job
-from llmos.abi.process import PAUSED, Progress
+from llmos.abi.process import Progress
 from llmos.abi.recipe import Recipe
-from llmos.abi.tuning import recipes_of
-from llmos.abi.wire import from_json, to_json
+from llmos.abi.tuning import active_of, recipes_of
 from llmos.evaluation.evaluator import Evaluator
 from llmos.programs.channel import Channel
 from llmos.programs.train import Examples, Training
-from llmos.programs.trial_outcome import failed_key, metric_key
 from llmos.training.candidate import begin_several
 from llmos.training.checkpoint_set import CheckpointSet
 from llmos.training.trainer import Trainer
 from llmos.training.trainer_pack import PackHooks, RunOfPack, TrainerPack, can_share_rows
 
 FOLDER = "packed"
-RESULTS = "results.json"
 
 
 @dataclass(frozen=True, slots=True)
-class PackedRung:
-    """What the `active` trials of a pack have found at a rung: `metrics` by number, without those that have failed."""
+class RungTraining:
+    """What a training to a rung has given: metrics by number, without those that failed, and what it took."""
 
-    rung: int
-    active: list[int]
     metrics: dict[int, float]
-    seconds: float
-    trained_s: float
+    trained_s: float  # in this life of the process
+    steps: int
 
 
 class TrialPack:
@@ -41,39 +35,29 @@ class TrialPack:
 
     def __init__(self, channel: Channel, job: Job, first: Training) -> None:
         self.channel, self.job, self.first = channel, job, first
-        self.active = [int(one) for one in job.args["active"]]
-        self.shares = [float(one) for one in job.args["shares"]]
+        self.active = active_of(job.args)
         recipes: dict[int, Recipe] = recipes_of(job.args)
         self.trainings = {number: first.with_recipe(recipes[number]) for number in self.active}
-        self.place = Path(job.scratch) / FOLDER
-        self.checkpoints = CheckpointSet(self.place)
+        self.checkpoints = CheckpointSet(Path(job.scratch) / FOLDER)
 
-    def reach(self, rung: int, began: float) -> None:
-        """Train the active trials to this rung, and report what each has found there; `began` is when reading did."""
-        found = kept_rung(self.place, rung, self.active)
-        if found is None:
-            runs = self._runs(self.shares[rung])
-            before = sum(one.trainer.position.trained_s for one in runs.values())
-            if not self._train(list(runs.values())):
-                return
-            for number, run in runs.items():
-                if run.fault:
-                    print(f"Trial {number}: {run.fault}", flush=True)
-            metrics = {number: metric_of(run.trainer) for number, run in runs.items() if not run.fault}
-            trained_s = sum(one.trainer.position.trained_s for one in runs.values()) - before
-            found = PackedRung(rung, self.active, metrics, time.monotonic() - began, trained_s)
-            _keep(self.place / RESULTS, found)
-        figures = {"rung": float(rung), "seconds": found.seconds, "trained_s": found.trained_s}
-        figures |= {metric_key(number): metric for number, metric in found.metrics.items()}
-        figures |= {failed_key(number): 1.0 for number in self.active if number not in found.metrics}
-        said = f"{len(self.active)} trials wait at rung {rung + 1} of {len(self.shares)}"
-        print(said, flush=True)
-        self.channel.report(Progress(PAUSED, self.shares[rung], 1.0, "runs", figures, said), is_last=True)
+    def reach(self, share: float) -> RungTraining | None:
+        """Train the active trials until this share of each run is behind; None if the process was asked to stop."""
+        runs = self._runs(share)
+        before_s = sum(one.trainer.position.trained_s for one in runs.values())
+        if not self._train(list(runs.values())):
+            return None
+        for number, run in runs.items():
+            if run.fault:
+                print(f"Trial {number}: {run.fault}", flush=True)
+        metrics = {number: metric_of(run.trainer) for number, run in runs.items() if not run.fault}
+        positions = [one.trainer.position for one in runs.values()]
+        trained_s = sum(one.trained_s for one in positions) - before_s
+        return RungTraining(metrics, trained_s, sum(one.step for one in positions))
 
     def finish(self) -> None:
         """Make the one active trial a candidate: only now it reads the test rows."""
-        ((number, training),) = self.trainings.items()
-        training.remarks.chosen = f"trial {number} of {self.job.args.get('trials', 1)}, by the validation rows"
+        (training,) = self.trainings.values()
+        training.remarks = self.first.remarks
         ((evaluator, run),) = self._begin(1.0).values()
         run.trainer.around = replace(run.trainer.around, report=self.channel.report)
         evaluator.examples(training.data.splits.test)  # a row that is too long is refused now
@@ -135,19 +119,3 @@ def metric_of(run: Trainer) -> float:
         run.candidate.train(False)
         present = run.around.validate()
     return max(present, position.best_metric) if run.recipe.save_best and position.marks else present
-
-
-def kept_rung(place: Path, rung: int, active: list[int]) -> PackedRung | None:
-    """What these trials have found at this rung, if they were there before."""
-    file = place / RESULTS
-    if not file.exists():
-        return None
-    kept = from_json(file.read_bytes(), list[PackedRung])
-    return next((one for one in kept if (one.rung, one.active) == (rung, active)), None)
-
-
-def _keep(file: Path, found: PackedRung) -> None:
-    kept = from_json(file.read_bytes(), list[PackedRung]) if file.exists() else []
-    aside = file.with_suffix(".tmp")
-    aside.write_bytes(to_json([*kept, found]))
-    aside.rename(file)

@@ -11,7 +11,7 @@ from dataclasses import fields, replace
 from functools import cache
 from pathlib import Path
 
-from llmos.abi.error import BadInput, LlmosError, error_of
+from llmos.abi.error import BadInput, DiskFull, LlmosError, NoRoom, Unavailable, error_of
 from llmos.abi.frame import Job
 from llmos.abi.json_type import Json
 from llmos.abi.method import can_group, method_of
@@ -42,6 +42,7 @@ METHODS = ("full", "lora", "head")  # that are tried where none is named
 MOST_CRASHES = 3  # of a trial on one rung: then it counts as failed
 HOPELESS = 3  # trials that fail before one succeeds: then the input is wrong
 SHOW_EVERY_S = 2.0
+PASSING = (DiskFull, Unavailable)  # refusals that say nothing of a trial: the search goes on later
 
 
 def main(channel: Channel, assignment: Job) -> None:
@@ -135,11 +136,12 @@ class SearchRun:
         while True:
             try:
                 process = self._start(trials, rung)
+            except PASSING:
+                raise
             except LlmosError as error:
-                if len(trials) > 1 and trials[0] not in self.pids:  # there may be room for fewer at once
-                    self.most_together = len(trials) // 2
-                    return self._outcomes(decisions[: self.most_together])
-                return [Dropped(trial, "failed", error.message) for trial in trials]
+                if len(trials) == 1 or trials[0] in self.pids:
+                    return [Dropped(trial, "failed", error.message) for trial in trials]
+                return self._outcomes(self._fewer(decisions, error))
             process = self.children.wait(process.pid, lambda one: self._show(one))
             outcomes = outcomes_of(process, trials, rung, is_last=rung == len(self.plan.shares))
             if outcomes:
@@ -154,6 +156,16 @@ class SearchRun:
                 if len(trials) > 1 and rung == 0:
                     return self._outcomes(self._apart(decisions))
                 return [Dropped(trial, "failed", process.reason) for trial in trials]
+
+    def _fewer(self, decisions: Sequence[Decision], error: LlmosError) -> Sequence[Decision]:
+        """Some of these new trials, which the kernel refused to start together: it may have room for fewer at once.
+
+        Where room is not why, one of them is the cause, and is found when each begins by itself.
+        """
+        if not isinstance(error, NoRoom):
+            return decisions[:1]
+        self.most_together = len(decisions) // 2
+        return decisions[: self.most_together]
 
     def _apart(self, decisions: Sequence[Decision]) -> Sequence[Decision]:
         """The first of these trials, which begin anew, each in a process of its own."""

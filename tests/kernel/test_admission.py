@@ -13,7 +13,7 @@ from llmos.abi.model import File, Kind, Manifest, Offer, OfferKind, Part
 from llmos.abi.process import Process, Spec
 from llmos.abi.upload import uploads_in
 from llmos.config import Config
-from llmos.kernel.admission import MOST_ARGS_BYTES, admit, assignment, unreachable_dtypes
+from llmos.kernel.admission import MOST_ARGS_BYTES, admit, assignment, title_with, unreachable_dtypes
 from llmos.kernel.programs import declaration_of
 from llmos.kernel.programs.declaration import AdmissionFacts
 from llmos.kernel.store.store import Store
@@ -244,3 +244,11 @@ def test_a_path_with_an_at_sign_is_no_dataset(tmp_path: Path) -> None:
     spec, _ = admit(Spec("import-data", {"name": "mood", "data": str(tmp_path / "rows@1.csv")}), store, 0)
     job = assignment(Process(7, spec), store, Config(tmp_path), CPU)
     assert (job.datasets, job.is_light) == ({}, True)
+
+
+def test_a_process_is_called_by_what_it_goes_on_with_unless_somebody_has_named_it() -> None:
+    args = {"task": "classify", "name": "mood", "number": 0, "active": [0, 1, 2]}
+    spec = Spec("trial", args, "trials 0, 1, 2 of classify mood")
+    assert title_with(spec, {"rung": 1, "active": [0, 2]}) == "trials 0, 2 of classify mood"
+    assert title_with(spec, {"rung": 2, "active": [2]}) == "trial 2 of classify mood"
+    assert title_with(replace(spec, title="my search"), {"active": [2]}) == ""

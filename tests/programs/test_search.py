@@ -57,9 +57,10 @@ class World:
         self.begun: set[int] = set()
         self.may_begin_again = False
         self.most_together = 8
+        self.bad: set[int] = set()  # what the kernel refuses for its settings
         self.requests = 0
 
-    def run(self, kill_after: int | None = None) -> int:
+    def run(self, kill_after: int | None = None, *, may_fail: bool = False) -> int:
         """Run the search, and kill it after so many requests; its exit code."""
         ours, theirs = socket.socketpair()
         words = [sys.executable, str(CHILD), str(theirs.fileno()), to_json(self.job).decode()]
@@ -83,7 +84,7 @@ class World:
         _, errors = child.communicate(timeout=120)
         daemons[0].join()
         self.requests += seen
-        assert child.returncode in (0, -signal.SIGKILL), errors.decode()
+        assert child.returncode in (0, -signal.SIGKILL) or may_fail, errors.decode()
         return child.returncode
 
     def answer(self, asked: Requested) -> list[Any]:  # Any: frames of two kinds
@@ -92,6 +93,8 @@ class World:
             return [Replied(asked.request_id, tuple(self.trials.values()))]
         if asked.act is Act.SUBMIT and len(pack_of(asked.args)) > self.most_together:
             return [Replied(asked.request_id, fault=Fault("no_room", "there is no room for so many"))]
+        if asked.act is Act.SUBMIT and self.bad & {one.number for one in pack_of(asked.args)}:
+            return [Replied(asked.request_id, fault=Fault("bad_setting", "there is no such rank"))]
         if asked.act is Act.SUBMIT:
             pid = 10 + len(self.trials)
             numbers = {one.number for one in pack_of(asked.args)}
@@ -188,6 +191,36 @@ def test_trials_that_find_no_room_together_train_in_smaller_packs(tmp_path: Path
     assert max(len(pack_of(one.spec.args)) for one in narrow.trials.values()) <= most
     metrics = [{row.number: row.metrics for row in one.board().trials} for one in (whole, narrow)]
     assert metrics[0] == metrics[1]
+
+
+def test_a_trial_that_is_refused_for_its_settings_makes_no_pack_smaller(tmp_path: Path) -> None:
+    whole, broken = world(tmp_path, "whole"), world(tmp_path, "broken")
+    for one in (whole, broken):
+        one.job = replace(one.job, args={**one.job.args, "methods": ["lora"], "budget": "32 trials"})
+    broken.bad = {9}
+    assert (whole.run(), broken.run()) == (0, 0)
+    boards = [{row.number: row for row in one.board().trials} for one in (whole, broken)]
+    assert (boards[1][9].state, boards[1][9].note) == ("failed", "there is no such rank")
+    first = [{number: row.metrics[:1] for number, row in board.items() if number != 9} for board in boards]
+    assert first[0] == first[1]
+    packs = sorted(len(pack_of(one.spec.args)) for one in broken.trials.values())
+    assert packs[-3:] == [8, 8, 8]
+
+
+def test_a_refusal_that_says_nothing_of_a_trial_ends_the_search_for_now(tmp_path: Path) -> None:
+    whole, full = world(tmp_path, "whole"), world(tmp_path, "full")
+    answer, refused = full.answer, []
+
+    def without_room(asked: Requested) -> list[Any]:
+        if asked.act is Act.SUBMIT and not refused:
+            refused.append(asked)
+            return [Replied(asked.request_id, fault=Fault("disk_full", "the disk is full"))]
+        return answer(asked)
+
+    full.answer = without_room  # type: ignore[method-assign]
+    assert full.run(may_fail=True) == 1
+    assert (whole.run(), full.run()) == (0, 0)
+    assert full.board() == whole.board()
 
 
 def test_when_the_end_of_the_winner_fails_the_next_of_its_pack_is_made(tmp_path: Path) -> None:

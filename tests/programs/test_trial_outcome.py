@@ -15,7 +15,7 @@ from llmos.programs.trial_outcome import outcomes_of
 from llmos.testing.daemon import FakeDaemon, beside
 from llmos.tuning.history import Dropped, Reached, VersionMade
 
-FIGURES = {"rung": 1.0, "metric": 0.875, "seconds": 12.0, "trained_s": 9.0}
+FIGURES = {"rung": 1.0, "metric_3": 0.875, "metric": 0.875, "seconds": 12.0, "trained_s": 9.0}
 PAUSE = Progress(PAUSED, 0.25, 1.0, "runs", FIGURES, "waits")
 TRIAL = Process(5, Spec("trial", parent=1), State.INTERRUPTED, exit_code=0, progress=PAUSE)
 

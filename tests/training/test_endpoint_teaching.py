@@ -167,6 +167,21 @@ def test_a_row_that_the_server_refuses_is_left_out_and_changes_no_other(tmp_path
     assert all("structured_outputs" in body for body in asked)
 
 
+def test_requests_that_only_a_later_form_is_right_for_change_no_other(tmp_path: Path) -> None:
+    def answer(body: Json) -> tuple[int, Json]:
+        if "odd" in said(body):
+            return (400, {"error": "too long"}) if "structured_outputs" in body else (200, completion("animal"))
+        return label_server(body)
+
+    with taught(tmp_path, answer, epochs=0.5) as (job, server):
+        daemon = run(job)
+    evidence = daemon.offers[-1].draft["evidence"]
+    assert evidence["distillation"]["refused"] == 0
+    asked = [body for _, body in server.requests if "odd" not in said(body)]
+    assert len(asked) == 24 + evidence["rows"]["test"]
+    assert all("structured_outputs" in body for body in asked)
+
+
 @pytest.mark.parametrize("lacks", ["structured_outputs", "response_format", "logprobs"])
 def test_a_server_that_lacks_a_field_is_asked_in_another_form(tmp_path: Path, lacks: str) -> None:
     order = ["structured_outputs", "response_format", "logprobs"]

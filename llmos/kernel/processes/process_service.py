@@ -14,7 +14,7 @@ from llmos.abi.json_type import Json
 from llmos.abi.process import Priority, Process, Spec
 from llmos.config import Config
 from llmos.kernel import events as ev
-from llmos.kernel.admission import admit, footprint_of
+from llmos.kernel.admission import admit, footprint_of, title_with
 from llmos.kernel.children.cleanup import EXPORT
 from llmos.kernel.children.log_reader import follow_log, read_log
 from llmos.kernel.children.logs import log_path
@@ -76,7 +76,8 @@ class ProcessService:
         return self._table.process(pid)
 
     async def resume(self, pid: int, args: Mapping[str, Json] = NOTHING) -> Process:
-        await self._loop.ask(ev.ResumeAsked(self._clock(), pid, dict(args)))
+        title = title_with(self._table.process(pid).spec, args) if args else ""
+        await self._loop.ask(ev.ResumeAsked(self._clock(), pid, dict(args), title))
         return self._table.process(pid)
 
     async def settle(self, pid: int, args: Mapping[str, Json]) -> Process:

@@ -204,11 +204,11 @@ class ProcessTable:
             return [do.Signal(one.pid, signal.SIGCONT) for one in found]
         if process.state in ALIVE:
             return [do.Signal(event.pid, signal.SIGCONT)]  # it may be stopped by a signal from outside
-        spec = replace(process.spec, args={**process.spec.args, **event.args}) if event.args else process.spec
-        again = process.moved(
-            State.QUEUED, spec=spec, ended_at=None, exit_code=None, fault=None, reason="to be continued"
-        )
-        self.put(again)
+        spec, progress = process.spec, process.progress
+        spec = replace(spec, args={**spec.args, **event.args}, title=event.title or spec.title)
+        progress = None if progress is None else progress.waiting
+        anew: dict[str, Any] = {"ended_at": None, "exit_code": None, "fault": None}  # Any: as moved takes it
+        self.put(process.moved(State.QUEUED, spec=spec, progress=progress, reason="to be continued", **anew))
         self.enqueue(event.pid)
         return []
 

@@ -9,7 +9,7 @@ from llmos.abi.device import LeaseKind
 from llmos.abi.model import Manifest
 from llmos.abi.process import Program, Spec
 from llmos.abi.recipe import Recipe, batch_size_of, recipe_of
-from llmos.abi.tuning import TRIAL_ARGUMENTS, recipes_of
+from llmos.abi.tuning import TRIAL_ARGUMENTS, active_of, recipes_of
 from llmos.kernel.processes.footprint import FootprintFacts, training_footprint
 from llmos.kernel.programs.declaration import Arguments
 from llmos.kernel.programs.train import Train
@@ -40,7 +40,7 @@ class Trial(Train):
 
     def title(self, spec: Spec) -> str:
         args = spec.args
-        numbers = args.get("active") or [args.get("number")]
+        numbers = active_of(args)
         trials = f"trials {', '.join(map(str, numbers))}" if len(numbers) > 1 else f"trial {numbers[0]}"
         return f"{trials} of {args.get('task')} {args.get('name')}"
 

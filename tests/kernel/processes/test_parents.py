@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from llmos.abi.device import Device, LeaseKind
-from llmos.abi.process import DONE, PAUSED, Priority, Progress, Spec, State
+from llmos.abi.process import DONE, PAUSED, WAITING, Priority, Progress, Spec, State
 from llmos.kernel import effects as do
 from llmos.kernel import events as ev
 from llmos.kernel.processes.process_table import ProcessTable
@@ -50,6 +50,18 @@ def test_a_process_that_pauses_says_why_and_is_resumed_with_other_arguments():
     assert table.process(2).state is State.QUEUED
     assert table.process(2).spec.args == {"rung": 1, "number": 0}
     assert TRIAL.args["rung"] == 0
+
+
+def test_what_is_to_go_on_shows_how_far_it_was_and_nothing_of_what_it_found():
+    table = family(State.INTERRUPTED)
+    table.apply(ev.ResumeAsked(7.0, 2, {"rung": 1}, "trial 3 of classify mood"))
+    assert table.process(2).progress == Progress(WAITING, 0.25, 1.0, "runs")
+    assert table.process(2).spec.title == "trial 3 of classify mood"
+    table.apply(ev.Admitted(8.0, 2))
+    table.apply(ev.Forked(9.0, 2, 80, 8.5))
+    table.apply(ev.ChildExited(10.0, 2, 80, -9))
+    assert table.process(2).state is State.INTERRUPTED
+    assert table.process(2).progress == Progress(WAITING, 0.25, 1.0, "runs")
 
 
 def test_a_pause_is_remembered_by_the_journal_and_progress_is_not():
