@@ -87,7 +87,9 @@ async def run(config: Config, sock: socket.socket, ready: int | None = None) -> 
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     box = Kernel(config)
     await box.start()
-    server = DaemonServer(Serving(create_app(box, config), config.max_connections, FAREWELL_S))
+    app = create_app(box, config)
+    box.route_calls.answered_by(app.answer_route)
+    server = DaemonServer(Serving(app, config.max_connections, FAREWELL_S))
     serving = asyncio.get_running_loop().create_task(server.serve(sockets=[sock]))
     async with announcing(config):
         tell(ready, {"os_pid": os.getpid(), "url": config.url})

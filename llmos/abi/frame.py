@@ -1,8 +1,8 @@
 """The frames that daemon and child exchange over the child's unix socket.
 
-To the child: Job first and once, then Attach, Detach, Ask, Cancel, Accepted, Replied, ChildChanged, Stop. From the
-child: Ready once, then Chunks, Computed, TakesIn, TakenIn, Attached, AttachFailed, Detached, Report, Offered,
-Requested, Failed, UsageReport, Probed; and a Beat every second. A child whose socket closes ends itself at
+To the child: Job first and once, then Attach, Detach, Ask, Cancel, Accepted, Replied, RouteReplied, ChildChanged, Stop.
+From the child: Ready once, then Chunks, Computed, TakesIn, TakenIn, Attached, AttachFailed, Detached, Report, Offered,
+Requested, RouteCalled, Failed, UsageReport, Probed; and a Beat every second. A child whose socket closes ends itself at
 once. What a child reports has the name of the kernel's event (kernel/events.py).
 """
 
@@ -105,6 +105,16 @@ class Replied:
     request_id: int
     processes: tuple[Process, ...] = ()
     fault: Fault | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RouteReplied:
+    """What a route has answered, as an HTTP client would read it."""
+
+    request_id: int
+    status: int
+    body: bytes
+    call_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +231,18 @@ class Requested:
 
 
 @dataclass(frozen=True, slots=True)
+class RouteCalled:
+    """A process calls a route of the daemon with a JSON body, as a client would; RouteReplied follows.
+
+    Only programs may that declare it (`calls_routes`).
+    """
+
+    request_id: int
+    path: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
     """The child ends because of this fault; its exit follows."""
 
@@ -252,7 +274,7 @@ class Beat:
     still_s: float = 0.0
 
 
-ToChild = Job | Attach | Detach | Ask | Cancel | Accepted | Replied | ChildChanged | Stop
+ToChild = Job | Attach | Detach | Ask | Cancel | Accepted | Replied | RouteReplied | ChildChanged | Stop
 FromChild = (
     Ready
     | TakesIn
@@ -265,6 +287,7 @@ FromChild = (
     | Report
     | Offered
     | Requested
+    | RouteCalled
     | Failed
     | UsageReport
     | Probed

@@ -12,6 +12,7 @@ from llmos.abi.error import BadInput
 from llmos.abi.json_type import Json
 
 PREFIX = "upload:"
+FILE_PREFIX = "file-"  # of ids in OpenAI's routes
 NAMED = re.compile(r"upload:([0-9a-f]{16})(?:([/:])(.+))?", re.DOTALL)
 COMPLETE = re.compile(r"upload:([0-9a-f]{16})/([^/\0]+)")
 DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -23,7 +24,8 @@ _folder = ""  # of this process, set once at its start
 class Upload:
     """A file that a client sends in parts. The bytes before `offset` are on the disk; all are here if it is the size.
 
-    `sha256` is the one that the client gave and, once the file is complete, its own.
+    `sha256` is the one that the client gave and, once the file is complete, its own. One with a `purpose` came whole
+    (/v1/files), and stays until it is removed or `expires_at`, if that is over 0.
     """
 
     id: str
@@ -33,6 +35,7 @@ class Upload:
     sha256: str = ""
     created_at: float = 0.0
     expires_at: float = 0.0  # when it is removed, if it is neither continued nor used before
+    purpose: str = ""
 
     @property
     def ref(self) -> str:
@@ -43,6 +46,11 @@ class Upload:
     def path(self) -> str:
         """How processes name it: with the file's own name, which tells people what it is."""
         return f"{PREFIX}{self.id}/{self.name}"
+
+    @property
+    def file_id(self) -> str:
+        """Its id in OpenAI's routes."""
+        return f"{FILE_PREFIX}{self.id}"
 
     @property
     def is_complete(self) -> bool:

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import compile_path
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from llmos import __version__
 from llmos.abi.error import BadInput, LlmosError, NotFound
+from llmos.abi.frame import RouteCalled, RouteReplied
 from llmos.abi.model import split_ref
 from llmos.api.call_service import CallApi, Meter
 from llmos.api.datasets import Datasets
@@ -20,6 +21,7 @@ from llmos.api.embeddings import Embeddings
 from llmos.api.endpoint import Bodies, BodyBudget, Endpoint, ErrorBoundary, Reply
 from llmos.api.errors import WRONG_METHOD, refusal
 from llmos.api.events import Events
+from llmos.api.exchange import Leaving
 from llmos.api.guard import Guard, let_read
 from llmos.api.health import Health
 from llmos.api.metrics import Metrics
@@ -88,6 +90,28 @@ class App:
         finally:
             share.give_back()
 
+    async def answer_route(self, call: RouteCalled) -> RouteReplied:
+        """A route's answer to a process of this daemon, without a connection."""
+        share = self._budget.share()
+        call_id = f"req_{os.urandom(12).hex()}"
+        scope: Scope = {
+            "type": "http",
+            "method": "POST",
+            "path": call.path,
+            "query_string": b"",
+            "headers": [(b"host", b"localhost")],
+            "share": share,
+            "leaving": Leaving(),
+        }
+        try:
+            answer = await self._answer(Request(scope, _body_of(call)))
+            if isinstance(answer, LlmosError):
+                answer = self._refusal(answer)
+            assert isinstance(answer, Response), f"{call.path} has answered with a {type(answer).__name__}"
+            return RouteReplied(call.request_id, answer.status_code, bytes(answer.body), call_id)
+        finally:
+            share.give_back()
+
     async def _answer(self, request: Request) -> Reply | LlmosError | None:
         """The endpoint's response to this request; None if the client has left."""
         scope = request.scope
@@ -127,6 +151,15 @@ class App:
                 scope["path_params"] = found.groupdict()
                 return place
         return self._plain.get(path)
+
+
+def _body_of(call: RouteCalled) -> Receive:
+    """The messages of a request that is there as a whole, whose client does not leave."""
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": call.body, "more_body": False}
+
+    return receive
 
 
 def create_app(kernel: KernelInterface, config: Config) -> App:

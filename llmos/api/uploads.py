@@ -50,6 +50,7 @@ class UploadView(msgspec.Struct):
     sha256: str
     created_at: float
     expires_at: float
+    purpose: str = ""
 
 
 class UploadList(msgspec.Struct):
@@ -123,7 +124,7 @@ class UploadRoutes:
                 unit="bytes",
                 reason="announced",
             )
-        upload = await self._uploads.append(upload.id, offset, _pieces(request))
+        upload = await self._uploads.append(upload.id, offset, body_pieces(request))
         return _answer(request, upload, 200)
 
     async def override(self, request: Request) -> Reply:
@@ -149,7 +150,7 @@ def view_of(upload: Upload) -> dict[str, object]:
     return {"ref": upload.ref, "is_complete": upload.is_complete, **to_plain(upload)}
 
 
-async def _pieces(request: Request) -> AsyncIterator[bytes]:
+async def body_pieces(request: Request) -> AsyncIterator[bytes]:
     """The body as it comes; ClientDisconnect if the client leaves before its end."""
     is_last = False
     while not is_last:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from pathlib import Path
 from typing import Protocol
 
 from llmos.abi.api_types import DiskUse, ModelView, Status, StreamEvent, Verified
+from llmos.abi.batch import Batch, BatchState
 from llmos.abi.call import CallRequest, Chunk
 from llmos.abi.device import Device
 from llmos.abi.gate import Gate
@@ -15,10 +17,13 @@ from llmos.abi.labelling import LabellingState
 from llmos.abi.model import DatasetManifest
 from llmos.abi.process import Priority, Process, Spec
 from llmos.abi.upload import Upload
+from llmos.kernel.store.whole_file import WholeFile
 
 __all__ = [
+    "BatchesInterface",
     "CallsInterface",
     "DiskUse",
+    "FilesInterface",
     "KernelInterface",
     "ModelView",
     "ModelsInterface",
@@ -206,6 +211,61 @@ class UploadsInterface(Protocol):
         ...
 
 
+class FilesInterface(Protocol):
+    """Files with a purpose, such as the lines of a batch: they come whole, and stay until they are removed."""
+
+    def all(self) -> list[Upload]: ...
+    def get(self, file_id: str) -> Upload:
+        """The file with this id (`file-...`); UploadNotFound otherwise."""
+        ...
+
+    def path(self, file_id: str) -> Path:
+        """Where its bytes are."""
+        ...
+
+    async def begin(self) -> WholeFile:
+        """A draft, to be written, then kept or discarded."""
+        ...
+
+    async def write(self, draft: WholeFile, data: bytes) -> None:
+        """Write these bytes behind the others; TooLong or DiskFull if they do not fit."""
+        ...
+
+    async def keep(self, draft: WholeFile, name: str, purpose: str, lifetime_s: float = 0.0) -> Upload:
+        """The file of a draft; durable when this returns. With a `lifetime_s`, it is removed after that."""
+        ...
+
+    async def discard(self, draft: WholeFile) -> None: ...
+    async def remove(self, file_id: str) -> Upload:
+        """Remove a file; Conflict while a process uses it."""
+        ...
+
+
+class BatchesInterface(Protocol):
+    """Batches: the requests of a file, each answered once."""
+
+    def all(self) -> list[Batch]: ...
+    def get(self, name: str) -> Batch:
+        """The batch of this id; NotFound otherwise."""
+        ...
+
+    async def state(self, batch: Batch) -> BatchState:
+        """How far it is now."""
+        ...
+
+    async def create(self, input_file_id: str, endpoint: str, window: str, metadata: Mapping[str, Json]) -> Batch:
+        """Queue the requests of a file; it is durable when this returns."""
+        ...
+
+    async def cancel(self, name: str) -> Batch:
+        """End it; what was answered stays. Conflict if it has ended."""
+        ...
+
+    def lines_so_far(self, file_id: str) -> Path | None:
+        """The file of a batch that has not ended, as far as it is written; None if no batch has this file."""
+        ...
+
+
 class KernelInterface(Protocol):
     """The API's only access to the kernel. Methods raise the errors of abi/error.py."""
 
@@ -217,5 +277,9 @@ class KernelInterface(Protocol):
     def calls(self) -> CallsInterface: ...
     @property
     def uploads(self) -> UploadsInterface: ...
+    @property
+    def files(self) -> FilesInterface: ...
+    @property
+    def batches(self) -> BatchesInterface: ...
     def devices(self) -> list[Device]: ...
     def status(self) -> Status: ...

@@ -18,7 +18,7 @@ from llmos.abi.api_types import Status
 from llmos.abi.device import Device
 from llmos.abi.engine import DEFAULT
 from llmos.abi.error import LlmosError
-from llmos.abi.frame import Job
+from llmos.abi.frame import Job, Requested, RouteCalled
 from llmos.abi.process import Process, State
 from llmos.abi.upload import uploads_in
 from llmos.config import Config
@@ -26,7 +26,9 @@ from llmos.home import end_children, end_orphans, is_stopped, mark
 from llmos.kernel import events as ev
 from llmos.kernel import journal_copy
 from llmos.kernel.admission import assignment, unreachable_dtypes
+from llmos.kernel.batch_service import BatchService
 from llmos.kernel.calls.call_service import CallService
+from llmos.kernel.calls.route_calls import RouteCalls
 from llmos.kernel.children.cleanup import sweep_exports, sweep_scratch
 from llmos.kernel.children.devices import discover, probe_key
 from llmos.kernel.children.logs import Limits, Logs, zygote_log
@@ -34,6 +36,7 @@ from llmos.kernel.children.supervisor import LONGEST_TICK_S, TICK_S, Heartbeats,
 from llmos.kernel.children.zygote import Zygote
 from llmos.kernel.event_stream import EventStream
 from llmos.kernel.executor import Executor
+from llmos.kernel.file_service import FileService
 from llmos.kernel.journal import Journal
 from llmos.kernel.loop import Loop, replay
 from llmos.kernel.paths import Roots
@@ -56,7 +59,9 @@ log = logging.getLogger(__name__)
 
 
 class Kernel:
-    """One home's kernel: its `processes`, `models`, `calls` and `uploads`. Call `start` first and `stop` at the end.
+    """One home's kernel: its `processes`, `models`, `calls`, files and batches.
+
+    Call `start` first and `stop` at the end.
 
     `clock` is wall time, for what is shown and stored; `steady` is monotonic, for all waiting.
     """
@@ -65,6 +70,9 @@ class Kernel:
     models: Registry
     calls: CallService
     uploads: UploadService
+    files: FileService
+    batches: BatchService
+    route_calls: RouteCalls
 
     def __init__(
         self,
@@ -124,13 +132,14 @@ class Kernel:
         replay(self._journal, self._table)
         self._compact()
         self._plug()
-        self._supervisor.start(self._router, self._loop.post, self._requests.take)
+        self._supervisor.start(self._router, self._loop.post, self._take)
         devices = discover()
         self._running = asyncio.get_running_loop().create_task(self._loop.run())
         self._ticking = asyncio.get_running_loop().create_task(self._tick())
         self._tidying = asyncio.get_running_loop().create_task(self._tidy())
         await self._loop.ask(ev.DaemonStarted(self._clock()))
         await asyncio.to_thread(sweep_scratch, config.home, self._table.returning())
+        await self.batches.start()
         key = f"{config.engine} | {probe_key(devices, cpu_kernels=config.cpu_kernels)}"
         await self._loop.ask(ev.DevicesFound(self._clock(), devices, key))
         if self._table.probe_key != self._table.probed_key:
@@ -156,8 +165,11 @@ class Kernel:
             view=self._view,
         )
         self.uploads = UploadService(store.uploads, self._uploads_in_use)
+        self.files = FileService(store.uploads, self._uploads_in_use, clock)
+        self.batches = BatchService(config.home / "batches", self.files, lambda: self.processes, clock)
         self.processes = ProcessService(config, table, store, self._loop, self._event_stream, clock)
         self._requests = ChildRequests(table, self.processes, supervisor.send)
+        self.route_calls = RouteCalls(table, supervisor.send)
         self._follow_ups = FollowUps(store, self.processes, lambda refs: self.models.remove_superseded(refs))
         self.calls = CallService(
             config,
@@ -199,6 +211,8 @@ class Kernel:
                 await anext(event_stream)
         self._supervisor.zygote.refuse()
         await self._requests.close()
+        await self.route_calls.close()
+        await self.batches.close()
         await self._follow_ups.close()
         await self._executor.close()
         for task in (self._tidying, self._ticking, self._running):
@@ -208,6 +222,7 @@ class Kernel:
                 await task
         self._event_stream.close()
         self.uploads.close()
+        self.files.close()
         self._supervisor.close()
         end_children(os.getpid(), self._config.home)
         self._compact()
@@ -287,6 +302,13 @@ class Kernel:
         left = (one for one in self._table.processes.values() if one.state is not State.EXITED)
         return {name for process in left for name in uploads_in(process.spec.args)}
 
+    def _take(self, pid: int, request: Requested | RouteCalled) -> None:
+        """A request of a child."""
+        if isinstance(request, RouteCalled):
+            self.route_calls.take(pid, request)
+        else:
+            self._requests.take(pid, request)
+
     def _on_applied(self, event: ev.Event) -> None:
         """Tell the router and the watchers about an applied event."""
         kind = "progress" if isinstance(event, (ev.Report, ev.UsageReport)) else "process"
@@ -294,6 +316,8 @@ class Kernel:
             self._event_stream.publish(kind, process=process)
             self._requests.tell_parent(process)
             self._follow_ups.look(process)
+            self.route_calls.look(process)
+            self.batches.look(process)
         match event:
             case ev.Ready() if traits_of(self._table.process(event.pid).spec.program).answers_calls:
                 self._wakes[str(self._table.process(event.pid).spec.args["base"])] += 1

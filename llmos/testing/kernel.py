@@ -42,7 +42,9 @@ from llmos.abi.process import DONE, Priority, Process, Progress, Spec, State
 from llmos.abi.row_id import RowHmac, fold_text
 from llmos.engines import Engine
 from llmos.engines.null import NullEngine
+from llmos.kernel.batch_service import BatchService
 from llmos.kernel.calls.router import QUEUE_S
+from llmos.kernel.file_service import FileService
 from llmos.kernel.interface import KernelInterface
 from llmos.kernel.programs import declaration_of
 from llmos.kernel.store.uploads import UploadLimits, Uploads
@@ -427,9 +429,23 @@ class MemoryKernel:
         return Path(folder)
 
     @cached_property
+    def _stored_uploads(self) -> Uploads:
+        return Uploads(self.uploads_folder, self.upload_limits)
+
+    @cached_property
     def uploads(self) -> UploadService:
         """As the kernel has it."""
-        return UploadService(Uploads(self.uploads_folder, self.upload_limits), lambda: self.in_use)
+        return UploadService(self._stored_uploads, lambda: self.in_use)
+
+    @cached_property
+    def files(self) -> FileService:
+        """As the kernel has it."""
+        return FileService(self._stored_uploads, lambda: self.in_use)
+
+    @cached_property
+    def batches(self) -> BatchService:
+        """As the kernel has it; a test tells it how its processes end, by `look`."""
+        return BatchService(self.uploads_folder / "batches", self.files, lambda: self.processes, lambda: NOON)
 
     def teach(self, name: str, task: str) -> None:
         """Put a promoted model of this task into the store."""

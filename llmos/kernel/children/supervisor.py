@@ -17,7 +17,19 @@ from pathlib import Path
 import psutil
 
 from llmos.abi.error import Cancelled, LlmosError
-from llmos.abi.frame import AttachFailed, Beat, Chunks, Computed, FromChild, Ready, Requested, TakenIn, TakesIn, ToChild
+from llmos.abi.frame import (
+    AttachFailed,
+    Beat,
+    Chunks,
+    Computed,
+    FromChild,
+    Ready,
+    Requested,
+    RouteCalled,
+    TakenIn,
+    TakesIn,
+    ToChild,
+)
 from llmos.abi.note import open_note, read
 from llmos.abi.process import Priority, Process, State
 from llmos.abi.wire import Splitter, encode
@@ -53,7 +65,7 @@ class Supervisor:
 
     _router: Router
     _post: Callable[[ev.Event], None]
-    _asked: Callable[[int, Requested], None]
+    _asked: Callable[[int, Requested | RouteCalled], None]
 
     def __init__(
         self,
@@ -71,7 +83,12 @@ class Supervisor:
         self._births: dict[int, asyncio.Task[tuple[int, socket.socket]]] = {}
         self._strays: set[int] = set()  # orphaned grandchildren, as of the last tick
 
-    def start(self, router: Router, post: Callable[[ev.Event], None], asked: Callable[[int, Requested], None]) -> None:
+    def start(
+        self,
+        router: Router,
+        post: Callable[[ev.Event], None],
+        asked: Callable[[int, Requested | RouteCalled], None],
+    ) -> None:
         """Become the parent of every orphaned descendant, and watch for exits.
 
         Chunks of calls go to the router, requests to `asked`; all other events are posted.
@@ -156,7 +173,7 @@ class Supervisor:
                 self._router.computed(call_id, share)
             case TakenIn(call_id):
                 self._router.taken_in(call_id)
-            case Requested():
+            case Requested() | RouteCalled():
                 self._asked(pid, frame)
             case TakesIn(os_pid, fd):
                 _open_note(child, os_pid, fd)

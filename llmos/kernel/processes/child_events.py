@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 PASSING_FAULTS = frozenset({"offline", "unavailable", "disk_full", "no_room", "cancelled"})
 FROM_OUTSIDE = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGSTOP})
+CONTINUATIONS = 8  # in a row, of a process that goes on by itself
 HEALTHY_AFTER_S = 10.0  # a serve process that was ready this long starts again without a crash count
 
 
@@ -145,6 +146,12 @@ def on_exited(table: ProcessTable, event: ev.ChildExited) -> list[Effect]:
         return _back_off(table, process, runtime.crashes, 0.0, process.reason)
     may_resume = table.traits(process).is_resumable and not table.is_orphan(process)
     state = _state_after(process, event.code, is_resumable=may_resume)
+    if state is State.INTERRUPTED and table.continues(process):
+        if table.is_down:
+            table.queue_again(process, "to be continued when the daemon is up again")
+            return []
+        if (again := _continue(table, process, event)) is not None:
+            return again
     why = runtime.hung or _why(process, event.code, state)
     ended = table.end(process, event.at, state, why)
     return [*ended, *table.fail_calls(process, _death_fault(process))]
@@ -185,6 +192,18 @@ def _on_serve_crash(table: ProcessTable, process: Process, event: ev.ChildExited
         return [*ended, *table.fail_calls(process, fault)]
     wait_s = backoff_s(crashes)
     reason = f"{runtime.hung or _why(process, event.code, State.QUEUED)}; starts again in {wait_s:g} s"
+    return _back_off(table, process, crashes, wait_s, reason)
+
+
+def _continue(table: ProcessTable, process: Process, event: ev.ChildExited) -> list[Effect] | None:
+    """Queue it again after a backoff; None if it was ready but briefly too many times in a row."""
+    runtime = table.runtimes[event.pid]
+    was_healthy = runtime.ready_at is not None and event.at - runtime.ready_at >= HEALTHY_AFTER_S
+    crashes = 1 if was_healthy else runtime.crashes + 1
+    if crashes > CONTINUATIONS:
+        return None
+    wait_s = backoff_s(crashes)
+    reason = f"{_why(process, event.code, State.QUEUED)}; goes on in {wait_s:g} s"
     return _back_off(table, process, crashes, wait_s, reason)
 
 

@@ -26,6 +26,7 @@ from llmos.kernel.programs import traits_of
 from llmos.kernel.programs.traits import Traits
 
 KEEP_ENDED = 200
+GOES_DOWN = "the daemon goes down"
 FORCE_AGAIN_S = 3.0  # by then a process that was being forked exists and can be killed
 
 
@@ -324,6 +325,9 @@ class ProcessTable:
             if process.state in ALIVE:
                 if process.os_pid is not None:
                     effects.append(do.KillOrphan(process.os_pid, self.runtimes[process.pid].born_at))
+                if self.continues(process):
+                    self.queue_again(process, "to be continued: it ended with the daemon")
+                    continue
                 state = State.INTERRUPTED if self.traits(process).is_resumable else State.EXITED
                 on = f"; go on with: llmos resume {process.pid}" if state is State.INTERRUPTED else ""
                 effects += self.end(process, event.at, state, f"ended with the daemon{on}")
@@ -337,9 +341,9 @@ class ProcessTable:
         for process in list(self.processes.values()):
             is_returning = self.runtimes[process.pid].is_returning
             if process.state in ALIVE - {State.STOPPING} or is_returning:
-                effects += self.stop(process, "the daemon goes down")
+                effects += self.stop(process, GOES_DOWN)
             elif process.state is State.QUEUED and not self.traits(process).is_resumable:
-                effects += self.end(process, event.at, State.EXITED, "the daemon goes down")
+                effects += self.end(process, event.at, State.EXITED, GOES_DOWN)
                 effects += self.fail_calls(process, Fault(Unavailable.code, "The daemon is going down"))
         return effects
 
@@ -392,6 +396,20 @@ class ProcessTable:
         effects = self.stop(process, reason)
         self.runtimes[process.pid] = replace(self.runtimes[process.pid], is_returning=True)
         return effects
+
+    def continues(self, process: Process) -> bool:
+        """Whether it goes on by itself after an end now: no user has stopped or suspended it."""
+        is_wished = process.state is State.SUSPENDED or (
+            process.state is State.STOPPING and process.reason != GOES_DOWN
+        )
+        return self.traits(process).continues and not is_wished and not self.is_orphan(process)
+
+    def queue_again(self, process: Process, reason: str) -> None:
+        """Release what an ended process holds, and queue it, to go on from its scratch folder."""
+        self.release(process.pid)
+        self.runtimes[process.pid] = replace(without_models(self.runtimes[process.pid]), is_returning=False)
+        self.put(process.moved(State.QUEUED, os_pid=None, exit_code=None, reason=reason))
+        self.enqueue(process.pid)
 
     def end(self, process: Process, at: float, state: State, reason: str) -> list[Effect]:
         """The process is over, or interrupted, and holds nothing any more."""

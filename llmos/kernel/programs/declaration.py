@@ -74,6 +74,9 @@ class Declaration:
     starts: ClassVar[frozenset[Program]] = frozenset()
     """The programs that its process may start (kernel/processes/child_requests.py)."""
 
+    calls_routes: ClassVar[bool] = False
+    """Its process may call routes of the daemon, as a client does: kernel/calls/route_calls.py."""
+
     settles: ClassVar[frozenset[str]] = frozenset()
     """The arguments that its process decides itself where they are left to it, and tells the kernel."""
 

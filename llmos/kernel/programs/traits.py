@@ -18,6 +18,9 @@ class Traits:
     is_resumable: bool = False
     """Interrupted, it keeps its scratch folder, and `resume` queues it again. Any other is over when it ends."""
 
+    continues: bool = False
+    """Interrupted by no wish of a user, it is queued again by itself, from its scratch folder, also after a restart."""
+
     is_replaced_when_hung: bool = False
     """It is ended when its heartbeat is missing for too long; others may hold work, and are only shown."""
 

@@ -23,8 +23,10 @@ from llmos.abi.error import BadInput, Conflict, LlmosError, NoRoom, TooLong, Upl
 from llmos.abi.upload import DIGEST, Upload, check_file_name, is_upload, upload_id, with_name
 from llmos.abi.wire import from_json, to_json
 from llmos.kernel.store import disk
+from llmos.kernel.store.whole_file import WholeFile
 
 MOST_UPLOADS = 1000
+MOST_FILES = 10_000  # with a purpose
 SYNC_BYTES = 32 * 1024 * 1024  # of one part, that may be lost with the machine before they are durable
 CHUNK_BYTES = 1024 * 1024
 RECORD = ".json"
@@ -106,7 +108,7 @@ class Uploads:
         digest = sha256.lower()
         if digest and not DIGEST.fullmatch(digest):
             raise BadInput(f"sha256 is {sha256[:80]!r}. It has 64 hexadecimal digits", key="sha256", value=sha256[:80])
-        self._check_size(size_bytes)
+        self.check_size(size_bytes)
         now = self._clock()
         upload = Upload(secrets.token_hex(8), name, size_bytes, 0, digest, now, now + self.limits.lifetime_s)
         with disk.room_for(self.folder, size_bytes + disk.MARGIN_BYTES), self._lock:
@@ -120,6 +122,36 @@ class Uploads:
                 disk.sync(path)
                 disk.sync(path.parent)
                 return self._finish(upload) if upload.is_complete else self._keep(upload)
+        except BaseException:
+            self._forget(upload)
+            raise
+
+    def adopt(self, draft: WholeFile, name: str, purpose: str, expires_at: float = 0.0, id: str = "") -> Upload:
+        """A file with a purpose of a draft that was written to its end, whose place the draft leaves.
+
+        Bytes that are here already, under any name, are linked and not kept twice. With an `id`: if a file has it, that
+        is the answer. TooLong, NoRoom beyond the limits.
+        """
+        check_file_name(name)
+        if id in self._known:
+            return self._known[id]
+        size_bytes, digest = draft.size_bytes, draft.sha256
+        self.check_size(size_bytes)
+        now = self._clock()
+        id = id or secrets.token_hex(8)
+        upload = Upload(id, name, size_bytes, size_bytes, digest, now, expires_at, purpose)
+        with disk.room_for(self.folder), self._lock:
+            self._check_together(size_bytes, purpose)
+            same = next((one for one in self._known.values() if _is_same(one, upload)), None)
+            self._known[upload.id] = upload
+        try:
+            with disk.room_for(self.folder):
+                path = self._file(upload)
+                disk.make_folder(path.parent)
+                if same is None or not _link(self._file(same), path):
+                    os.rename(draft.path, path)
+                disk.sync(path.parent)
+                return self._keep(upload)
         except BaseException:
             self._forget(upload)
             raise
@@ -162,7 +194,7 @@ class Uploads:
         """Remove files whose time is over, unless they are used or being sent; returns them."""
         now = self._clock()
         with self._lock:
-            over = [one for one in self._known.values() if one.expires_at <= now]
+            over = [one for one in self._known.values() if one.expires_at <= now and not _stays(one)]
             gone = [one for one in over if one.id not in in_use and one.id not in self._busy]
             for upload in gone:
                 del self._known[upload.id]
@@ -199,7 +231,8 @@ class Uploads:
         return self._keep(replace(upload, sha256=found))
 
     def _keep(self, upload: Upload) -> Upload:
-        fresh = replace(upload, expires_at=self._clock() + self.limits.lifetime_s)
+        expires_at = upload.expires_at if upload.purpose else self._clock() + self.limits.lifetime_s
+        fresh = replace(upload, expires_at=expires_at)
         with disk.room_for(self.folder):
             disk.write(self._record(fresh.id), to_json(fresh))
         with self._lock:
@@ -217,7 +250,8 @@ class Uploads:
         self._record(upload.id).unlink(missing_ok=True)
         shutil.rmtree(self.folder / upload.id, ignore_errors=True)
 
-    def _check_size(self, size_bytes: int) -> None:
+    def check_size(self, size_bytes: int) -> None:
+        """TooLong for a file that is larger than the setting allows."""
         if size_bytes > self.limits.most_bytes:
             raise TooLong(
                 f"A file may have {self.limits.most_bytes:,} bytes; this one has {size_bytes:,}. Pack it (gzip, zstd), "
@@ -228,18 +262,24 @@ class Uploads:
                 unit="bytes",
             )
 
-    def _check_together(self, size_bytes: int) -> None:
-        """NoRoom if all uploaded files together would be too many, or too large."""
+    def _check_together(self, size_bytes: int, purpose: str = "") -> None:
+        """NoRoom if all uploaded files together would be too many of their kind, or too large."""
         together, limit = sum(one.size_bytes for one in self._known.values()), self.limits.most_bytes_together
-        if together + size_bytes > limit or len(self._known) >= MOST_UPLOADS:
+        most = MOST_FILES if purpose else MOST_UPLOADS
+        count = sum(bool(one.purpose) is bool(purpose) for one in self._known.values())
+        if together + size_bytes > limit or count >= most:
             raise NoRoom(
                 f"{len(self._known):,} uploaded files have {together:,} bytes; with {size_bytes:,} more there would be "
-                f"over {limit:,} bytes or {MOST_UPLOADS:,} files. Remove some (llmos data uploads), or raise "
+                f"over {limit:,} bytes or {most:,} files. Remove some (llmos data uploads), or raise "
                 "max_uploads_bytes",
                 key="max_uploads_bytes",
                 need_bytes=size_bytes,
                 free_bytes=max(0, limit - together),
             )
+
+    def file(self, name: str) -> Path:
+        """Where the bytes of a file are."""
+        return self._file(self.get(name))
 
     def _file(self, upload: Upload) -> Path:
         return self.folder / upload.id / upload.name
@@ -299,6 +339,25 @@ class UploadPart:
         with disk.room_for(self._uploads.folder):
             os.fsync(self._file.fileno())
         self.upload = self._uploads.advance(self.upload, self._at)
+
+
+def _stays(upload: Upload) -> bool:
+    """Whether its time never ends."""
+    return bool(upload.purpose) and not upload.expires_at
+
+
+def _is_same(one: Upload, other: Upload) -> bool:
+    """Whether both are whole and of the same bytes."""
+    return one.is_complete and one.sha256 == other.sha256 and one.size_bytes == other.size_bytes
+
+
+def _link(existing: Path, path: Path) -> bool:
+    """Give the file another name; False where that cannot be, such as after its removal."""
+    try:
+        os.link(existing, path)
+    except OSError:
+        return False
+    return True
 
 
 def _digest_of(path: Path) -> str:
