@@ -78,13 +78,13 @@ class BatchRun:
             return
         self._ledger.recover(one.custom_id for one in self._file.requests())
         requests = self._file.requests()
-        for _ in range(self._ledger.answered):
+        for _ in range(self._ledger.count):
             next(requests)
-        self._next = self._ledger.answered
+        self._next = self._ledger.count
         self._ask_all(requests)
-        if self._channel.stop_asked and self._ledger.answered < self._state.total:
+        if self._channel.stop_asked and self._ledger.count < self._state.total:
             self._write(is_last=True)
-            print(f"Stopped after {self._ledger.answered:,} of {self._state.total:,} lines", flush=True)
+            print(f"Stopped after {self._ledger.count:,} of {self._state.total:,} lines", flush=True)
             return
         self._finish(requests)
 
@@ -110,25 +110,25 @@ class BatchRun:
 
     def _finish(self, requests: Iterator[LineRequest]) -> None:
         """Every line is answered, or its time is over."""
-        is_expired = self._ledger.answered < self._state.total
+        is_expired = self._ledger.count < self._state.total
         self._keep(replace(self._state, status=BatchStatus.FINALIZING, finalizing_at=self._clock()))
         if is_expired:
             self._expire(requests)
         self._ledger.close()
-        assert self._ledger.answered == self._state.total, f"{self._ledger.answered} of {self._state.total}"
+        assert self._ledger.count == self._state.total, f"{self._ledger.count} of {self._state.total}"
         status = BatchStatus.EXPIRED if is_expired else BatchStatus.COMPLETED
-        self._keep(replace(self._counted(), status=status, ended_at=self._clock()))
+        self._keep(replace(self._state_now(), status=status, ended_at=self._clock()))
         self._report(DONE, message=f"{self._ledger.completed:,} answered, {self._ledger.failed:,} failed")
 
     def _expire(self, requests: Iterator[LineRequest]) -> None:
         """What was not answered in time gets an error each, in its place."""
-        place = self._ledger.answered
+        place = self._ledger.count
         left = [self._open[one].request if one in self._open else None for one in range(place, self._next)]
         for request in left:
-            self._put(place, self._answers.pop(place) if place in self._answers else self._expired(request))
+            self._put(place, self._answers.pop(place) if place in self._answers else self._expired_line(request))
             place += 1
         for request in requests:
-            self._put(place, self._expired(request))
+            self._put(place, self._expired_line(request))
             place += 1
 
     def _put(self, place: int, answer: tuple[bytes, bool]) -> None:
@@ -136,7 +136,7 @@ class BatchRun:
         if place % AHEAD == 0:
             self._ledger.flush()
 
-    def _expired(self, request: LineRequest | None) -> tuple[bytes, bool]:
+    def _expired_line(self, request: LineRequest | None) -> tuple[bytes, bool]:
         assert request is not None, "a line that is neither open nor answered"
         said = {"code": EXPIRED, "message": "The completion window was over before this line was answered"}
         return self._line(request, b"null", msgspec.json.encode(said)), True
@@ -146,7 +146,7 @@ class BatchRun:
     def _ask_all(self, requests: Iterator[LineRequest]) -> None:
         """Until every line is answered, the time is over, or the process is to stop, with what is in flight then."""
         stop_at: float | None = None
-        while self._ledger.answered < self._state.total:
+        while self._ledger.count < self._state.total:
             now = self._steady()
             is_ending = self._channel.stop_asked or self._clock() >= self._expires_at
             if is_ending:
@@ -182,7 +182,7 @@ class BatchRun:
 
     def _has_room(self) -> bool:
         """Whether a further line may be begun: few wait for an earlier one."""
-        return self._next - self._ledger.answered < AHEAD and self._answer_bytes < self._held_bytes
+        return self._next - self._ledger.count < AHEAD and self._answer_bytes < self._held_bytes
 
     def _send(self, place: int) -> None:
         line = self._open[place]
@@ -202,11 +202,11 @@ class BatchRun:
             self._waiting.sort(key=lambda one: self._open[one].again_at)
             return
         del self._open[place]
-        answer = self._answered(line.request, reply)
+        answer = self._answer_line(line.request, reply)
         self._answers[place] = (answer, not 200 <= reply.status < 300)
         self._answer_bytes += len(answer)
 
-    def _answered(self, request: LineRequest, reply: RouteReplied) -> bytes:
+    def _answer_line(self, request: LineRequest, reply: RouteReplied) -> bytes:
         body = reply.body if b"\n" not in reply.body else msgspec.json.encode(msgspec.json.decode(reply.body))
         head = b'{"status_code":%d,"request_id":%s,"body":' % (reply.status, msgspec.json.encode(reply.call_id))
         return self._line(request, head + body + b"}", b"null")
@@ -221,7 +221,7 @@ class BatchRun:
 
     def _write_in_order(self) -> None:
         """Write the answers of the first lines that are not written yet, as far as they are there."""
-        while (answer := self._answers.pop(self._ledger.answered, None)) is not None:
+        while (answer := self._answers.pop(self._ledger.count, None)) is not None:
             self._answer_bytes -= len(answer[0])
             self._ledger.add(answer[0], is_error=answer[1])
         if self._steady() - self._written_at >= WRITE_EVERY_S:
@@ -233,14 +233,14 @@ class BatchRun:
         self._ledger.flush(is_durable=is_durable)
         self._written_at = now
         self._synced_at = now if is_durable else self._synced_at
-        self._keep(self._counted())
+        self._keep(self._state_now())
         self._report("ask")
 
-    def _counted(self) -> BatchState:
+    def _state_now(self) -> BatchState:
         return replace(self._state, completed=self._ledger.completed, failed=self._ledger.failed)
 
     def _report(self, phase: str, message: str = "") -> None:
-        done, total = self._ledger.answered, self._state.total
+        done, total = self._ledger.count, self._state.total
         progress = Progress(phase, done, total, "lines", {"failed": float(self._ledger.failed)}, message)
         self._channel.report(progress, is_last=phase == DONE)
 

@@ -34,7 +34,7 @@ class BatchLedger:
         self.completed = self.failed = 0
 
     @property
-    def answered(self) -> int:
+    def count(self) -> int:
         """So many lines are answered, the first ones."""
         return self.completed + self.failed
 

@@ -22,7 +22,7 @@ def line(place: int) -> bytes:
 
 def add_some(ledger: BatchLedger, count: int) -> None:
     """The next answers, as a process would write them."""
-    for place in range(ledger.answered, min(len(IDS), ledger.answered + count)):
+    for place in range(ledger.count, min(len(IDS), ledger.count + count)):
         ledger.add(line(place), is_error=IS_ERROR[place])
 
 
@@ -65,7 +65,7 @@ def test_what_was_flushed_is_kept_by_the_next_life(tmp_path: Path):
     add_some(first, 7)
     first.flush()
     second = recovered(tmp_path)
-    assert second.answered == 7
+    assert second.count == 7
     first.release()
     second.release()
 
@@ -77,6 +77,6 @@ def test_bytes_that_are_no_line_are_cut_off(tmp_path: Path):
     with (tmp_path / OUTPUT).open("ab") as file:
         file.write(b'{"custom_id": 3}\n' + line(4) + b"\n")
     again = recovered(tmp_path)
-    assert again.answered == 4
+    assert again.count == 4
     again.close()
     assert ids_in(tmp_path / OUTPUT) == [IDS[0], IDS[2], IDS[3]]

@@ -56,14 +56,14 @@ class RouteCalls:
 
     async def _reply(self, pid: int, call: RouteCalled) -> None:
         try:
-            reply = await self._answered(pid, call)
+            reply = await self._reply_to(pid, call)
         except Exception as error:  # the top of a work beside the loop: its asker gets the fault
             if not isinstance(error, LlmosError):
                 log.error("a call of process %d", pid, exc_info=error)
             reply = RouteReplied(call.request_id, REFUSED, to_json({"error": fault_of(error)}))
         self._send(pid, reply)
 
-    async def _answered(self, pid: int, call: RouteCalled) -> RouteReplied:
+    async def _reply_to(self, pid: int, call: RouteCalled) -> RouteReplied:
         program = self._table.process(pid).spec.program
         if program not in declarations() or not declarations()[program].calls_routes:
             raise Forbidden(f"{program} calls no routes", program=program)
