@@ -14,7 +14,8 @@ from llmos.abi.json_type import Json
 from llmos.abi.key import KeyScope
 from llmos.abi.task import find_spec
 from llmos.abi.upload import FILE_PREFIX
-from llmos.api.endpoint import Endpoint, Query, Reply, asked_of, reply
+from llmos.api.endpoint import Endpoint, Reply, reply
+from llmos.api.query import Query, asked_of
 from llmos.api.shapes.metadata import check_metadata
 from llmos.api.shapes.pages import page_of
 from llmos.api.shapes.services import Services

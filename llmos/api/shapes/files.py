@@ -15,8 +15,9 @@ from starlette.types import Receive, Scope, Send
 from llmos.abi.error import BadInput
 from llmos.abi.key import KeyScope
 from llmos.abi.upload import FILE_PREFIX, MOST_NAME_BYTES, Upload
-from llmos.api.endpoint import Endpoint, Query, Reply, asked_of, header_of, reply
+from llmos.api.endpoint import Endpoint, Reply, header_of, reply
 from llmos.api.multipart import MultipartParser, PartBegin, PartData
+from llmos.api.query import Query, asked_of
 from llmos.api.shapes.pages import page_of
 from llmos.api.shapes.services import Services
 from llmos.api.uploads import body_pieces
