@@ -69,6 +69,11 @@ class Config:
     max_upload_bytes: int = 16 << 30
     max_uploads_bytes: int = 64 << 30
     upload_lifetime_s: float = 7 * 86_400.0
+    request_log: str = "off"
+    request_log_share: float = 0.01
+    request_log_text: bool = False
+    request_log_days: int = 30
+    recent_calls_bytes: int = 16 * 1024 * 1024
 
     @property
     def url(self) -> str:
@@ -278,6 +283,38 @@ SETTINGS: tuple[Setting, ...] = (
         _number(60.0, 31_536_000.0),
         "seconds, from 60 to 31536000",
         "An uploaded file is removed when it was neither continued nor used for this time",
+    ),
+    Setting(
+        "request_log",
+        _one_of("off", "sampled", "all"),
+        "off, sampled or all",
+        "Which calls are written to the request log: none, a share of them, or all. Without their text, unless "
+        "request_log_text is true",
+    ),
+    Setting(
+        "request_log_share",
+        _number(0.000001, 1.0),
+        "a number from 0.000001 to 1",
+        "The share of calls that is logged if request_log is sampled",
+    ),
+    Setting(
+        "request_log_text",
+        _flag,
+        "true or false",
+        "Write inputs and answers to the request log too, except of calls with `store: false`",
+    ),
+    Setting(
+        "request_log_days",
+        _whole(1, 36_500),
+        "a whole number from 1 to 36500",
+        "Days that the request log is kept, today among them: each day is a file, which is then removed",
+    ),
+    Setting(
+        "recent_calls_bytes",
+        _whole(0, 1 << 40),
+        "a whole number of bytes from 0",
+        "Memory for the inputs and answers of recent calls, so that feedback may name a call instead of its input; 0: "
+        "none. They are not written to the disk",
     ),
 )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -12,6 +12,7 @@ from starlette.routing import compile_path
 from starlette.types import Message, Receive, Scope, Send
 
 from llmos import __version__
+from llmos.abi.call_record import new_call_id
 from llmos.abi.error import BadInput, LlmosError, NotFound
 from llmos.abi.frame import RouteCalled, RouteReplied
 from llmos.abi.model import split_ref
@@ -28,6 +29,7 @@ from llmos.api.metrics import Metrics
 from llmos.api.models import Models
 from llmos.api.openai import OpenAI
 from llmos.api.processes import Processes
+from llmos.api.requests import Requests
 from llmos.api.schema import Schema
 from llmos.api.shapes import Services, shape_endpoints
 from llmos.api.tasks import Tasks
@@ -76,14 +78,15 @@ class App:
             await send({"type": "websocket.close", "code": 1000, "reason": NO_WEBSOCKETS})
             return
         share = scope["share"] = self._budget.share()
+        call_id = scope["call_id"] = new_call_id(time.time())
         try:
             verdict = self._guard.judge(scope)
             answer = await self._answer(Request(scope, receive)) if verdict.answer is None else verdict.answer
             if isinstance(answer, LlmosError):
                 answer = self._refusal(answer)
             if answer is not None:
-                # OpenAI's clients put this id into their exceptions.
-                answer.raw_headers.append((b"x-request-id", b"req_" + os.urandom(12).hex().encode()))
+                # The call's id, which OpenAI's clients put into their exceptions.
+                answer.raw_headers.append((b"x-request-id", call_id.encode()))
                 if self._guard.knows_origins:
                     let_read(verdict.origin, answer.raw_headers)
                 await answer(scope, receive, send)
@@ -182,6 +185,7 @@ def endpoints(kernel: KernelInterface, config: Config, meter: Meter | None = Non
         *Processes(kernel, bodies).endpoints(),
         *Datasets(kernel, bodies).endpoints(),
         *UploadRoutes(kernel, bodies).endpoints(),
+        *Requests(kernel).endpoints(),
         *Events(kernel).endpoints(),
         *Health(kernel).endpoints(),
         *Metrics(kernel, meter).endpoints(),

@@ -7,14 +7,16 @@ from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
-from time import perf_counter
+from time import perf_counter, time
 from types import TracebackType
 from typing import Annotated
 
 import msgspec
 from starlette.requests import Request
+from starlette.types import Scope
 
 from llmos.abi.call import CallRequest, Chunk, Tokens
+from llmos.abi.call_record import CallRecord, answers_of, join_pieces, user_of
 from llmos.abi.error import (
     BadInput,
     Cancelled,
@@ -28,7 +30,7 @@ from llmos.abi.histogram import Histogram
 from llmos.abi.json_type import Json
 from llmos.abi.process import Priority
 from llmos.api.exchange import Attended
-from llmos.kernel.interface import KernelInterface
+from llmos.kernel.interface import KernelInterface, RequestsInterface
 
 BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 FIRST_TOKEN_S = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 30.0, 60.0)
@@ -40,7 +42,8 @@ class CallFields(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """The fields that every call's body may have.
 
     `model`; `timeout_s`, the time limit for the answer; `priority` (earlier name: `class`), which decides who goes
-    first when calls must wait; and `engine`, which must answer.
+    first when calls must wait; `engine`, which must answer; `user`, on whose behalf it is made; and `store`, which is
+    false if its text must not be kept.
     """
 
     model: str
@@ -48,6 +51,8 @@ class CallFields(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     priority: Priority | None = None
     earlier_priority: Priority | None = msgspec.field(name="class", default=None)
     engine: str | None = None
+    user: str | None = None
+    store: bool | None = None
 
     @property
     def runs_as(self) -> Priority:
@@ -88,6 +93,8 @@ class Wanted:
     call: CallRequest
     task: str
     field: Field
+    user: str = ""
+    store: bool | None = None
 
     @property
     def model(self) -> str:
@@ -120,6 +127,7 @@ class CallApi:
 
     def __init__(self, kernel: KernelInterface, meter: Meter) -> None:
         self._calls = kernel.calls
+        self._requests = kernel.requests
         self._meter = meter
 
     def task_of(self, model: str) -> str:
@@ -132,12 +140,12 @@ class CallApi:
         """The call in a body, to the version that its model name means now; the answer reports that version."""
         ref, priority = self._calls.ref(said.model), said.runs_as
         call = CallRequest(ref, tuple(inputs), params, task, said.timeout_s, priority, said.engine)
-        return Wanted(call, task, field)
+        return Wanted(call, task, field, user_of(said.user), said.store)
 
     async def whole(self, wanted: Wanted, request: Request) -> Chunk:
         """The whole answer; Cancelled if the client left first."""
         try:
-            with Attended(request.scope, request.receive), CountedCall(self._meter, wanted) as counted:
+            with Attended(request.scope, request.receive), self._count_call(wanted, request.scope) as counted:
                 return counted.count_piece(await self._calls.answer(wanted.call))
         except BadInput as error:
             raise name_input(error, wanted.field) from error
@@ -148,7 +156,7 @@ class CallApi:
 
         The first chunk is awaited here, so that an error before it still has its own HTTP status.
         """
-        chunks = self._pieces(wanted)
+        chunks = self._pieces(wanted, request.scope)
         with Attended(request.scope, request.receive):
             async for first in chunks:
                 return _led_by(first, chunks)
@@ -156,24 +164,39 @@ class CallApi:
         await chunks.aclose()
         raise _client_left()
 
-    async def _pieces(self, wanted: Wanted) -> AsyncGenerator[Chunk, None]:
+    async def _pieces(self, wanted: Wanted, scope: Scope) -> AsyncGenerator[Chunk, None]:
         chunks = self._calls.stream(wanted.call)
         try:
-            with CountedCall(self._meter, wanted, is_streamed=True) as counted:
+            with self._count_call(wanted, scope, is_streamed=True) as counted:
                 async with aclosing(chunks):
                     async for chunk in chunks:
                         yield counted.count_piece(chunk)
         except BadInput as error:
             raise name_input(error, wanted.field) from error
 
+    def _count_call(self, wanted: Wanted, scope: Scope, *, is_streamed: bool = False) -> CountedCall:
+        return CountedCall(self._meter, self._requests, wanted, scope, is_streamed=is_streamed)
+
 
 class CountedCall:
-    """Counts one call when the block ends: as ok after its last chunk, else by the error's code."""
+    """Counts and records one call when the block ends: as ok after its last chunk, else by the error's code."""
 
-    def __init__(self, meter: Meter, wanted: Wanted, *, is_streamed: bool = False) -> None:
+    def __init__(
+        self,
+        meter: Meter,
+        requests: RequestsInterface,
+        wanted: Wanted,
+        scope: Scope,
+        *,
+        is_streamed: bool = False,
+    ) -> None:
         self._meter = meter
+        self._requests = requests
         self._wanted = wanted
+        self._scope = scope
         self._is_streamed = is_streamed
+        self._keeps_text = requests.keeps_text and wanted.store is not False
+        self._outputs: list[Json] = []
         self._outcome = "cancelled"
         self._first_at: float | None = None
         self._tokens = Tokens()
@@ -184,6 +207,8 @@ class CountedCall:
             raise error_of(chunk.fault)
         if self._first_at is None:
             self._first_at = perf_counter()
+        if self._keeps_text:
+            self._outputs += chunk.outputs
         if chunk.is_last:
             self._outcome, self._tokens = "ok", chunk.tokens
         return chunk
@@ -200,11 +225,35 @@ class CountedCall:
         wanted = self._wanted
         now = perf_counter()
         self._meter.count(wanted.task, wanted.model, self._outcome, now - self._started, self._tokens)
+        if self._requests.is_on:
+            self._requests.note(self._record(now - self._started))
         if self._is_streamed and self._first_at is not None:
             self._meter.first_token.observe(wanted.model, wanted.call.priority, self._first_at - self._started)
             if self._outcome == "ok" and self._tokens.completion > 1:
                 each_s = (now - self._first_at) / (self._tokens.completion - 1)
                 self._meter.each_token.observe(wanted.model, wanted.call.priority, each_s)
+
+    def _record(self, seconds: float) -> CallRecord:
+        wanted, scope = self._wanted, self._scope
+        outputs: tuple[Json, ...] | None = None
+        if self._keeps_text:
+            outputs = join_pieces(self._outputs) if self._is_streamed else answers_of(self._outputs)
+        return CallRecord(
+            scope.get("call_id", ""),
+            time() - seconds,
+            seconds,
+            scope["path"],
+            wanted.model,
+            wanted.task,
+            self._outcome,
+            len(wanted.call.inputs),
+            scope.get("key") or "",
+            wanted.user,
+            self._tokens.prompt,
+            self._tokens.completion,
+            wanted.call.inputs if self._keeps_text else None,
+            outputs,
+        )
 
 
 def without_unset(said: dict[str, Json]) -> dict[str, Json]:

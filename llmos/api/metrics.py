@@ -89,6 +89,11 @@ class Metrics:
                 buckets.append((bound, float(running)))
             latency.add_metric([task], buckets, self._meter.seconds[task])
         yield latency
+        requests = self._kernel.requests
+        yield CounterMetricFamily(
+            "llmos_request_log_records", "Records written to the request log", requests.written_count
+        )
+        yield CounterMetricFamily("llmos_request_log_lost", "Records that the request log lost", requests.lost_count)
         refusals = CounterMetricFamily("llmos_refusals", "Requests that were refused", labels=["code"])
         for code, number in self._meter.refusals.items():
             refusals.add_metric([code], number)

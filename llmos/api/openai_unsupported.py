@@ -30,9 +30,7 @@ HINTS = frozenset(
         "safety_identifier",
         "service_tier",
         "spaces_between_special_tokens",
-        "store",
         "ttl",
-        "user",
         "verbosity",
     }
 )
@@ -73,6 +71,8 @@ NEUTRAL: dict[str, tuple[Json, ...]] = {
     "web_search_options": (),
 }
 Within = dict[str, "Within"]
+# Parameter -> the type of the values that mean something here; others are ignored.
+TYPED: dict[str, type] = {"store": bool, "user": str}
 # Our own objects in a body; deeper ones belong to a schema, a tool or a message.
 WITHIN: Within = {"stream_options": {}, "response_format": {JSON_SCHEMA: {}}, "structured_outputs": {}}
 # Of supported parameters: values that other servers' clients send for "not set".
@@ -100,7 +100,8 @@ def parse_supported(body: dict[str, Json], kind: type[T], unsupported: Unsupport
     """Parse a request of this kind; BadInput for parameters that would otherwise be ignored silently."""
     kept: dict[str, Json] = {}
     for key, value in without_nulls(body, unsupported.within).items():
-        if key in unsupported.hints or _is_one(value, unsupported.unset.get(key, ())):
+        is_unset = _is_one(value, unsupported.unset.get(key, ())) or not isinstance(value, TYPED.get(key, object))
+        if key in unsupported.hints or is_unset:
             continue
         if key not in unsupported.neutral:
             kept[key] = value

@@ -21,6 +21,7 @@ from llmos.cli import (
     label,
     models,
     processes,
+    requests,
     store,
     train,
     tune,
@@ -39,6 +40,7 @@ for room in (daemon, processes, models, store, train, adapt, tune, label, errors
     for verb, run in room.VERBS.items():
         app.command(verb, cls=getattr(room, "COMMANDS", {}).get(verb))(run)
 app.add_typer(data.app, name="data")
+app.add_typer(requests.app, name="requests")
 for verb in ("demo", "bench"):
     if find_spec(f"llmos.cli.{verb}") is not None:
         app.command(verb)(getattr(__import__(f"llmos.cli.{verb}", fromlist=[verb]), verb))

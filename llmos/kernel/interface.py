@@ -9,6 +9,7 @@ from typing import Protocol
 from llmos.abi.api_types import DiskUse, ModelView, Status, StreamEvent, Verified
 from llmos.abi.batch import Batch, BatchState
 from llmos.abi.call import CallRequest, Chunk
+from llmos.abi.call_record import CallRecord, RequestFilter
 from llmos.abi.device import Device
 from llmos.abi.gate import Gate
 from llmos.abi.histogram import Histogram
@@ -28,6 +29,7 @@ __all__ = [
     "ModelView",
     "ModelsInterface",
     "ProcessesInterface",
+    "RequestsInterface",
     "Status",
     "StreamEvent",
     "UploadsInterface",
@@ -182,6 +184,46 @@ class CallsInterface(Protocol):
         ...
 
 
+class RequestsInterface(Protocol):
+    """Records of calls: some in memory with their text, and the request log."""
+
+    @property
+    def is_on(self) -> bool:
+        """Whether any record is kept."""
+        ...
+
+    @property
+    def keeps_text(self) -> bool:
+        """Whether inputs and answers are kept, in memory or in the log."""
+        ...
+
+    @property
+    def written_count(self) -> int:
+        """Records written to the log since the start."""
+        ...
+
+    @property
+    def lost_count(self) -> int:
+        """Records that the log lost since the start: the disk was full, or too many waited."""
+        ...
+
+    def note(self, record: CallRecord) -> None:
+        """Keep the record of a call that has ended. Never waits, never raises."""
+        ...
+
+    async def find(self, wanted: RequestFilter) -> list[CallRecord]:
+        """The newest records of the log that are wanted, without their texts."""
+        ...
+
+    async def get(self, call_id: str) -> CallRecord:
+        """A record of the log, with its texts where they were kept; NotFound otherwise."""
+        ...
+
+    async def erase(self, user: str) -> int:
+        """Delete every record of this user, in memory and in the log; returns how many the log had."""
+        ...
+
+
 class UploadsInterface(Protocol):
     """Files that clients send in parts, each durable before it is acknowledged."""
 
@@ -281,5 +323,7 @@ class KernelInterface(Protocol):
     def files(self) -> FilesInterface: ...
     @property
     def batches(self) -> BatchesInterface: ...
+    @property
+    def requests(self) -> RequestsInterface: ...
     def devices(self) -> list[Device]: ...
     def status(self) -> Status: ...

@@ -48,6 +48,7 @@ from llmos.kernel.processes.scheduler import View, crowd_of, view_of
 from llmos.kernel.programs import traits_of
 from llmos.kernel.programs.probe import probe_spec
 from llmos.kernel.registry import Registry
+from llmos.kernel.requests.request_service import RequestService
 from llmos.kernel.store.store import Store
 from llmos.kernel.store.uploads import UploadLimits
 from llmos.kernel.upload_service import UploadService
@@ -73,6 +74,7 @@ class Kernel:
     files: FileService
     batches: BatchService
     route_calls: RouteCalls
+    requests: RequestService
 
     def __init__(
         self,
@@ -96,6 +98,7 @@ class Kernel:
         )
         self._wakes: Counter[str] = Counter()  # starts of each base, and attachments of each model
         self._logs = Logs(config.home, Limits(config.max_log_bytes, config.max_log_files))
+        self.requests = RequestService(config)
         self._running: asyncio.Task[None] | None = None
         self._ticking: asyncio.Task[None] | None = None
         self._tidying: asyncio.Task[None] | None = None
@@ -223,6 +226,7 @@ class Kernel:
         self._event_stream.close()
         self.uploads.close()
         self.files.close()
+        await asyncio.to_thread(self.requests.close)
         self._supervisor.close()
         end_children(os.getpid(), self._config.home)
         self._compact()
@@ -288,6 +292,7 @@ class Kernel:
                 await asyncio.to_thread(self._logs.sweep, known, ended)
                 await asyncio.to_thread(sweep_exports, self._config.home, self._clock())
                 await self._sweep_uploads()
+                await self._sweep_requests()
             await asyncio.sleep(TICK_S)
 
     async def _sweep_uploads(self) -> None:
@@ -296,6 +301,12 @@ class Kernel:
                 log.info("the uploaded file %s (%s) is removed: its time is over", upload.id, upload.name)
         except Exception:  # the top of a loop: our own fault must not end the checks
             log.exception("uploaded files were not swept")
+
+    async def _sweep_requests(self) -> None:
+        try:
+            await self.requests.sweep()
+        except Exception:  # the top of a loop: our own fault must not end the checks
+            log.exception("the request log was not swept")
 
     def _uploads_in_use(self) -> set[str]:
         """The uploaded files that processes name which work, or may continue."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar, overload
 import httpx
 
 from llmos.abi.api_types import DiskUse, Model, Status, StreamEvent, Verified, stream_event_of
+from llmos.abi.call_record import CallRecord
 from llmos.abi.check_marks import CheckSummary
 from llmos.abi.device import Device
 from llmos.abi.error import LlmosError
@@ -24,7 +25,7 @@ from llmos.abi.recipe import Data
 from llmos.abi.row_outcome import RowErrors
 from llmos.abi.tuning import Leaderboard
 from llmos.abi.upload import Upload, upload_id
-from llmos.sdk import request, sending
+from llmos.sdk import feedback_requests, request, sending
 from llmos.sdk.receiving import Receiving, export_target
 from llmos.sdk.request import Request
 from llmos.sdk.result import Result
@@ -49,6 +50,8 @@ class Client:
     def __init__(self, base_url: str | None = None, *, timeout_s: float | None = 600.0) -> None:
         self.url = address(base_url)
         self._http = httpx.Client(base_url=self.url, timeout=timeouts(timeout_s), trust_env=False)
+        self.last_call_id = ""
+        """The id of this client's last answer (`x-request-id`), by which feedback and the request log name a call."""
 
     def __enter__(self) -> Client:
         return self
@@ -460,6 +463,27 @@ class Client:
         """Remove an uploaded file (`upload:ID`), which no process uses; returns the removed refs."""
         return self._ask(sending.remove_upload(upload_id(ref)))
 
+    def requests(
+        self,
+        *,
+        model: str | None = None,
+        user: str | None = None,
+        outcome: str | None = None,
+        day: str | None = None,
+        limit: int | None = None,
+    ) -> list[CallRecord]:
+        """The newest calls in the request log, without their texts; `day` is in UTC, such as 2026-01-31."""
+        wanted = {"model": model, "user": user, "outcome": outcome, "day": day, "limit": limit}
+        return self._ask(feedback_requests.requests(**wanted))
+
+    def request(self, call: str) -> CallRecord:
+        """A call in the request log, with its text where it was kept."""
+        return self._ask(feedback_requests.request(call))
+
+    def erase_requests(self, user: str) -> int:
+        """Erase a user's calls from the request log; returns how many there were."""
+        return self._ask(feedback_requests.erase_requests(user))
+
     def processes(self) -> list[Process]:
         """All processes the journal remembers, oldest first."""
         return self._ask(request.processes())
@@ -832,15 +856,18 @@ class Client:
         headers: Mapping[str, str] | None = None,
     ) -> httpx.Response:
         try:
-            return self._http.request(method, path, content=content, params=query or None, headers=headers)
+            response = self._http.request(method, path, content=content, params=query or None, headers=headers)
         except httpx.TransportError as error:
             raise unreachable(self.url, error) from error
+        self.last_call_id = response.headers.get("x-request-id", "")
+        return response
 
     def _events(self, method: str, path: str, body: Json = None) -> Iterator[tuple[str, Json]]:
         with self._stream(method, path, body) as response:
             if not response.is_success:
                 response.read()
                 check_reply(response)
+            self.last_call_id = response.headers.get("x-request-id", "")
             lines = SSEParser()
             for line in response.iter_lines():
                 yield from lines.feed(line)

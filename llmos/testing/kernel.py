@@ -40,6 +40,7 @@ from llmos.abi.labelling import LabellingState
 from llmos.abi.model import DatasetManifest, File, Kind, Manifest, Part, check_name, split_ref
 from llmos.abi.process import DONE, Priority, Process, Progress, Spec, State
 from llmos.abi.row_id import RowHmac, fold_text
+from llmos.config import Config
 from llmos.engines import Engine
 from llmos.engines.null import NullEngine
 from llmos.kernel.batch_service import BatchService
@@ -47,6 +48,7 @@ from llmos.kernel.calls.router import QUEUE_S
 from llmos.kernel.file_service import FileService
 from llmos.kernel.interface import KernelInterface
 from llmos.kernel.programs import declaration_of
+from llmos.kernel.requests.request_service import RequestService
 from llmos.kernel.store.uploads import UploadLimits, Uploads
 from llmos.kernel.upload_service import UploadService
 
@@ -418,6 +420,7 @@ class MemoryKernel:
         self.calls = MemoryCalls(self.models, engine or NullEngine())
         self.upload_limits = UploadLimits()
         self.in_use: set[str] = set()  # uploads that processes name
+        self.settings: dict[str, Any] = {}  # Any: settings that differ from the defaults
         for one in self.models.manifests.values() if engine is None else ():
             self.calls.engine.attach(ModelPath(one, "/nowhere"))
 
@@ -446,6 +449,13 @@ class MemoryKernel:
     def batches(self) -> BatchService:
         """As the kernel has it; a test tells it how its processes end, by `look`."""
         return BatchService(self.uploads_folder / "batches", self.files, lambda: self.processes, lambda: NOON)
+
+    @cached_property
+    def requests(self) -> RequestService:
+        """As the kernel has it, in a folder that goes with this object. `settings` are those of the log."""
+        folder = mkdtemp(prefix="llmos-requests-")
+        finalize(self, rmtree, folder, ignore_errors=True)
+        return RequestService(replace(Config(home=Path(folder)), **self.settings))
 
     def teach(self, name: str, task: str) -> None:
         """Put a promoted model of this task into the store."""

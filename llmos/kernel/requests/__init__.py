@@ -1,0 +1,1 @@
+"""Requests: records of calls, in memory for a short time, and in one file a day where the log is on."""

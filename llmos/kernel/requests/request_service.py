@@ -1,0 +1,65 @@
+"""Records of calls for the API: which are kept, for how long, and whether their text is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from llmos.abi.call_record import CallRecord, RequestFilter, is_sampled
+from llmos.abi.error import NotFound
+from llmos.config import Config
+from llmos.kernel.requests.recent_calls import RecentCalls
+from llmos.kernel.requests.request_log import FOLDER, RequestLog
+
+OFF, SAMPLED, ALL = "off", "sampled", "all"
+
+
+class RequestService:
+    """Keeps recent calls in memory for feedback, and logs calls as the settings say."""
+
+    def __init__(self, config: Config) -> None:
+        self.log = RequestLog(config.home / FOLDER, config.request_log_days)
+        self.recent = RecentCalls(config.recent_calls_bytes)
+        self._share = {OFF: 0.0, SAMPLED: config.request_log_share, ALL: 1.0}[config.request_log]
+        self._logs_text = config.request_log_text
+        self._keeps_recent = config.recent_calls_bytes > 0
+        self.is_on = self._keeps_recent or self._share > 0
+        self.keeps_text = self._keeps_recent or (self._share > 0 and self._logs_text)
+
+    @property
+    def written_count(self) -> int:
+        return self.log.written_count
+
+    @property
+    def lost_count(self) -> int:
+        return self.log.lost_count
+
+    def note(self, record: CallRecord) -> None:
+        """Keep the record of a call that has ended. One without texts is not kept in memory."""
+        if self._keeps_recent and record.outputs and record.outcome == "ok":
+            self.recent.add(record)
+        if self._share >= 1.0 or (self._share and is_sampled(record.id, self._share)):
+            self.log.add(record if self._logs_text else replace(record, inputs=None, outputs=None))
+
+    async def find(self, wanted: RequestFilter) -> list[CallRecord]:
+        return await self.log.find(wanted)
+
+    async def get(self, call_id: str) -> CallRecord:
+        found = await self.log.get(call_id)
+        if found is None:
+            raise NotFound(
+                f"No call {call_id} in the request log. Was it on (setting request_log), and the call in its sample?",
+                call=call_id,
+            )
+        return found
+
+    async def erase(self, user: str) -> int:
+        self.recent.erase(user)
+        return await self.log.erase(user)
+
+    async def sweep(self) -> None:
+        """Remove the files of days that are over."""
+        await self.log.sweep()
+
+    def close(self) -> None:
+        """Write what waits."""
+        self.log.close()

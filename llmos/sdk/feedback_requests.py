@@ -1,0 +1,35 @@
+"""What the client's verbs of feedback, learning and the request log send, and how their answers are read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+from urllib.parse import quote
+
+from llmos.abi.call_record import CallRecord
+from llmos.abi.json_type import Json
+from llmos.abi.wire import from_plain
+from llmos.sdk.request import Request
+
+T = TypeVar("T")
+
+
+def requests(**wanted: Json) -> Request[list[CallRecord]]:
+    query = {key: str(value) for key, value in wanted.items() if value is not None}
+    return Request("GET", "/v1/requests", _list_of(CallRecord), query=query)
+
+
+def request(call: str) -> Request[CallRecord]:
+    return Request("GET", f"/v1/requests/{quote(call, safe='')}", lambda answer: from_plain(answer, CallRecord))
+
+
+def erase_requests(user: str) -> Request[int]:
+    return Request("DELETE", "/v1/requests", _erased_count, query={"user": user})
+
+
+def _erased_count(answer: Json) -> int:
+    return int(answer["erased"])
+
+
+def _list_of(kind: type[T]) -> Callable[[Json], list[T]]:
+    return lambda answer: from_plain(answer["data"], list[kind])  # type: ignore[valid-type]  # a type held in a name

@@ -1,0 +1,67 @@
+"""Recent calls in memory: found by id, bounded in bytes, erased by user."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmos.abi.call_record import CallRecord
+from llmos.kernel.requests.recent_calls import RecentCalls, bytes_of
+
+
+def record(call="a", text="hello", user=""):
+    return CallRecord(call, 0.0, 0.1, "/v1/run", "m:1", "classify", "ok", 1, "", user, 1, 0, (text,), ({"label": "x"},))
+
+
+def test_a_call_is_found_by_its_id_until_others_need_its_place():
+    recent = RecentCalls(20_000)
+    for number in range(100):
+        recent.add(record(f"call-{number}"))
+    assert recent.get("call-99").inputs == ("hello",)
+    assert recent.get("call-0") is None
+    assert 1 < len(recent) < 100
+
+
+def test_a_call_that_would_take_much_of_the_memory_is_not_kept():
+    recent = RecentCalls(80_000)
+    recent.add(record("large", "x" * 20_000))
+    assert recent.get("large") is None
+    assert recent.held_bytes == 0
+
+
+def test_calls_of_a_user_are_erased():
+    recent = RecentCalls(80_000)
+    recent.add(record("a", user="ann"))
+    recent.add(record("b", user="bob"))
+    assert recent.erase("ann") == 1
+    assert (recent.get("a"), recent.get("b").user) == (None, "bob")
+
+
+def test_the_latest_call_with_an_input_is_found():
+    recent = RecentCalls(80_000)
+    for call, text in (("a", "one"), ("b", "two"), ("c", "one")):
+        recent.add(record(call, text))
+    assert recent.latest(lambda one: one.inputs == ("one",)).id == "c"
+    assert recent.latest(lambda one: one.inputs == ("three",)) is None
+
+
+steps = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 3_000), st.sampled_from(["ann", "bob", ""])), max_size=60)
+
+
+@given(steps, st.integers(5_000, 40_000))
+def test_bytes_are_counted_exactly_and_never_over_the_limit(added, limit):
+    recent = RecentCalls(limit)
+    for number, size, user in added:
+        if size == 0:
+            recent.remove(str(number))
+        elif size == 1:
+            recent.erase("ann")
+        else:
+            recent.add(record(str(number), "x" * size, user))
+        assert 0 <= recent.held_bytes <= limit
+    for number in range(31):
+        recent.remove(str(number))
+    assert (recent.held_bytes, len(recent)) == (0, 0)
+
+
+def test_bytes_of_a_value_grow_with_its_texts():
+    assert bytes_of({"a": ["x" * 1_000]}) > 1_000
+    assert bytes_of(None) == bytes_of(3)

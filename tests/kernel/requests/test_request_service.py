@@ -1,0 +1,88 @@
+"""What is kept of a call, by the settings."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from llmos.abi.call_record import CallRecord, RequestFilter, new_call_id
+from llmos.abi.error import NotFound
+from llmos.config import Config
+from llmos.kernel.requests.request_service import RequestService
+
+
+def record(outcome="ok", outputs=({"label": "x"},)):
+    call = new_call_id(1_750_000_000.0)
+    return CallRecord(
+        call, 1_750_000_000.0, 0.1, "/v1/run", "m:1", "classify", outcome, 1, inputs=("a",), outputs=outputs
+    )
+
+
+@pytest.fixture
+def service(tmp_path):
+    made = []
+
+    def make(**settings):
+        made.append(RequestService(Config(home=Path(tmp_path), request_log_days=36_500, **settings)))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+def logged(service):
+    return asyncio.run(service.find(RequestFilter(limit=1_000)))
+
+
+def test_by_default_nothing_is_written_and_recent_calls_are_in_memory(service, tmp_path):
+    default, one = service(), record()
+    default.note(one)
+    assert default.recent.get(one.id) == one
+    assert logged(default) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_kept_where_both_are_off(service):
+    off = service(recent_calls_bytes=0)
+    assert (off.is_on, off.keeps_text) == (False, False)
+
+
+def test_the_log_has_no_texts_unless_they_are_opted_in(service):
+    plain, one = service(request_log="all"), record()
+    plain.note(one)
+    found = asyncio.run(plain.get(one.id))
+    assert (found.id, found.inputs, found.outputs) == (one.id, None, None)
+    full, two = service(request_log="all", request_log_text=True), record()
+    full.note(two)
+    assert asyncio.run(full.get(two.id)) == two
+
+
+def test_a_sample_is_a_share_of_the_calls(service):
+    sampled = service(request_log="sampled", request_log_share=0.2)
+    for _ in range(500):
+        sampled.note(record())
+    assert 50 < len(logged(sampled)) < 170
+
+
+def test_failed_calls_are_logged_and_not_kept_for_feedback(service):
+    both, one = service(request_log="all"), record("busy", None)
+    both.note(one)
+    assert logged(both)[0].outcome == "busy"
+    assert both.recent.get(one.id) is None
+
+
+def test_the_sentence_about_a_call_that_was_not_logged_names_the_setting(service):
+    with pytest.raises(NotFound, match="request_log"):
+        asyncio.run(service().get(record().id))
+
+
+def test_a_user_is_erased_from_memory_too(service):
+    both = service(request_log="all")
+    one = CallRecord(
+        new_call_id(1.0), 1_750_000_000.0, 0.1, "/v1/run", "m:1", "classify", "ok", 1, user="ann",
+        inputs=("a",), outputs=({"label": "x"},),
+    )  # fmt: skip
+    both.note(one)
+    assert asyncio.run(both.erase("ann")) == 1
+    assert both.recent.get(one.id) is None
