@@ -96,13 +96,14 @@ class App:
     async def answer_route(self, call: RouteCalled) -> RouteReplied:
         """A route's answer to a process of this daemon, without a connection."""
         share = self._budget.share()
-        call_id = f"req_{os.urandom(12).hex()}"
+        call_id = new_call_id(time.time())
         scope: Scope = {
             "type": "http",
             "method": "POST",
             "path": call.path,
             "query_string": b"",
             "headers": [(b"host", b"localhost")],
+            "call_id": call_id,
             "share": share,
             "leaving": Leaving(),
         }
