@@ -11,8 +11,13 @@ from llmos.cli.recipe_options import AsJson, Encoding, Format, On, OnBadRow, Que
 from llmos.cli.sending import reachable, reachable_all
 from llmos.cli.terminal import say
 
+READING = ("text", "format", "encoding", "query", "on_bad_row")
+SETTINGS = (*READING, "objective", "epochs", "learning_rate", "batch_size", "max_tokens", "matryoshka", "seed")
+FLAGS = ("pairs", "keep_head")  # only what is true is sent
+
 
 def adapt(
+    ctx: typer.Context,
     base: Annotated[str, typer.Argument(help="A base: a name, or name:version.")],
     data: Annotated[str, typer.Option(help="Texts without labels: a file, or a dataset (name@version).")],
     objective: Annotated[
@@ -55,40 +60,14 @@ def adapt(
     """Let a base read texts without labels, and see what it gains and loses."""
     from llmos.cli.progress import follow_or_say
 
-    read: dict[str, Any] = {  # Any: the values differ in type
-        "text": text,
-        "format": format,
-        "encoding": encoding,
-        "query": query,
-        "on_bad_row": on_bad_row,
-    }
-    said: dict[str, Any] = {  # Any: as above
-        "objective": objective,
-        "epochs": epochs,
-        "learning_rate": learning_rate,
-        "batch_size": batch_size,
-        "max_tokens": max_tokens,
-        "matryoshka": matryoshka,
-        "pairs": pairs or None,
-        "keep_head": keep_head or None,
-        "seed": seed,
-        **settings_of(settings or []),
-    }
+    given: dict[str, Any] = {name: ctx.params[name] for name in SETTINGS}  # Any: the values differ in type
+    given |= {name: ctx.params[name] or None for name in FLAGS}
     with box() as client:
         texts = reachable(client, data, quiet=as_json)
         validation, test, general = reachable_all(client, validation, test, general, quiet=as_json)
-        process = client.adapt(
-            base,
-            data=texts,
-            name=name,
-            validation=validation,
-            test=test,
-            general=general,
-            device=device,
-            wait=False,
-            **read,
-            **said,
-        )
+        own: dict[str, Any] = {"validation": validation, "test": test, "general": general}  # Any: as above
+        own |= given | settings_of(settings or [])
+        process = client.adapt(base, data=texts, name=name, device=device, wait=False, **own)
         ended = follow_or_say(client, process, wait=wait, as_json=as_json)
     if ended is not None:
         say(ended.progress.message if ended.progress is not None else ended.reason)

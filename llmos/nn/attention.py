@@ -6,7 +6,7 @@ name, so transformers builds no mask. The layout travels as the keyword `layout`
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import accumulate, groupby
 from typing import Any
@@ -71,12 +71,7 @@ def attend(
     if layout.told is not None:
         asked = {"scaling": scaling, "sliding_window": sliding_window, "is_causal": is_causal}
         layout.told.append(asked | {name: value for name, value in rest.items() if name in UNKNOWN})
-    if unknown := [name for name in UNKNOWN if rest.get(name) is not None]:
-        raise BadInput(
-            f"{type(module).__name__} needs {', '.join(unknown)}, which packed attention does not do yet",
-            module=type(module).__name__,
-            needs=unknown,
-        )
+    _refuse_unknown(module, rest)
     if layout.prefixes:
         key, value = put_prefixes(layout.prefixes, _index(module), key, value)
     causal = bool(getattr(module, "is_causal", True)) if is_causal is None else is_causal
@@ -102,13 +97,28 @@ def attend(
     is_alike = query.shape[1] == key.shape[1] and held == layout.lengths and sliding_window is None
     if dropout and bias is None and is_alike and query.device.type == "cpu":
         scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-        return attend_padded(query[0], key[0], value[0], layout.lengths, dropout, scale, causal=causal).unsqueeze(
-            0
-        ), None
-    runs = [(*pair, sum(1 for _ in group)) for pair, group in groupby(zip(layout.lengths, held, strict=True))]
+        out = attend_padded(query[0], key[0], value[0], layout.lengths, dropout, scale, causal=causal)
+        return out.unsqueeze(0), None
+    lengths = layout.lengths, held
+    return _by_runs(query[0], key[0], value[0], lengths, causal, bias, sliding_window, dropout, scaling), None
+
+
+def _by_runs(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    lengths: tuple[tuple[int, ...], tuple[int, ...]],
+    causal: bool,
+    bias: RelativeBias | None,
+    sliding_window: int | None,
+    dropout: float,
+    scaling: float | None,
+) -> Tensor:
+    """Neighbours of equal lengths, of queries and of keys, in one product without padding: [1, T, heads, d]."""
+    runs = [(*pair, sum(1 for _ in group)) for pair, group in groupby(zip(*lengths, strict=True))]
     # Split, not slices: the gradient of a slice is a row of zeros as long as the whole, one for each slice.
-    queries = torch.split(query[0], [count * length for length, _, count in runs], dim=1)
-    keys, values = (torch.split(x[0], [count * length for _, length, count in runs], dim=1) for x in (key, value))
+    queries = torch.split(query, [count * length for length, _, count in runs], dim=1)
+    keys, values = (torch.split(x, [count * length for _, length, count in runs], dim=1) for x in (key, value))
     parts = []
     for (length, seen, count), *qkv in zip(runs, queries, keys, values, strict=True):
         q, k, v = (x.reshape(len(x), count, -1, x.shape[-1]).transpose(0, 1) for x in qkv)
@@ -121,7 +131,17 @@ def attend(
             q, k, v, mask, dropout, causal and mask is None, scale=scaling, enable_gqa=q.shape[1] != k.shape[1]
         )
         parts.append(out.transpose(1, 2).flatten(0, 1))
-    return torch.cat(parts).unsqueeze(0), None
+    return torch.cat(parts).unsqueeze(0)
+
+
+def _refuse_unknown(module: nn.Module, rest: Mapping[str, Any]) -> None:  # Any: as attend takes it
+    """BadInput for an option that would change the result if it was ignored."""
+    if unknown := [name for name in UNKNOWN if rest.get(name) is not None]:
+        raise BadInput(
+            f"{type(module).__name__} needs {', '.join(unknown)}, which packed attention does not do yet",
+            module=type(module).__name__,
+            needs=unknown,
+        )
 
 
 def _index(module: nn.Module) -> int:

@@ -23,7 +23,7 @@ from llmos.abi.wire import from_plain, to_plain
 from llmos.data.dataset import LoadedData
 from llmos.evaluation import calibrate, gate
 from llmos.evaluation.calibration_evidence import measure
-from llmos.evaluation.conditions.condition import GateFacts
+from llmos.evaluation.conditions.condition import GateFacts, Incumbent
 from llmos.evaluation.evaluation_result import EvaluationResult
 from llmos.evaluation.evaluator import Evaluator
 from llmos.evaluation.evidence import Evidence
@@ -59,6 +59,17 @@ class Remarks:
 
 
 @dataclass(frozen=True, slots=True)
+class OnTestRows:
+    """What a candidate predicts of the test rows, before and after calibration, and what that says of it."""
+
+    raw: Sequence[Any]  # Any: predictions of the task's family
+    predicted: Sequence[Any]
+    judged: EvaluationResult
+    findings: RowFindings
+    incumbent: Incumbent | None
+
+
+@dataclass(frozen=True, slots=True)
 class Finish:
     """What the end of a run needs of it."""
 
@@ -75,55 +86,78 @@ class Finish:
     def offer(self, evaluator: Evaluator, run: Trainer, dataset: str) -> Progress:
         """Calibrate and evaluate the trained candidate, decide, and offer it; the run's last report."""
         evaluator = self._calibrate(evaluator, run)
-        task, rows, settings = self.recipe.task, self.data.splits.test, evaluator.settings
-        on_answer = self._evaluate("answer", chosen_of(len(rows), settings))
+        settings, on_test = evaluator.settings, self._measure(evaluator)
+        folder = Path(self.job.scratch) / "model"
+        saved = evaluator.candidate.save(folder, self.base)
+        decision = self._decide(evaluator, on_test, sum((folder / path).stat().st_size for path, _ in saved))
+        verdict = decision.verdict
+        evidence = self._evidence(evaluator, run, dataset, on_test, decision, folder)
+        files = (*saved, *calibrate.write(settings.calibration, folder), *evidence.write(folder))
+        draft = self._draft(settings, evidence, run, dataset, folder)
+        offer = Offer(MODEL_OFFER, OfferKind.MODEL, self.recipe.name, str(folder), files, draft, verdict)
+        accepted = self.channel.offer(offer)
+        last = _last(accepted.ref, verdict, on_test.judged)
+        if self.recipe.serve_dtype == INT8:
+            last = replace(last, message=f"{last.message}. {self._in_int8(accepted, draft, verdict)}")
+        return last
+
+    def _measure(self, evaluator: Evaluator) -> OnTestRows:
+        """What the calibrated candidate says of the test rows, how right it is, and what the promoted version says."""
+        rows = self.data.splits.test
+        on_answer = self._evaluate("answer", chosen_of(len(rows), evaluator.settings))
         raw = evaluator.predict_raw(rows, self._evaluate("evaluate", rows), on_answer)
         predicted = evaluator.apply_calibration(raw)
         judged = evaluator.judge(rows, predicted)
-        name = primary_metric_of(task, self.recipe.options)
         self.report(Progress("examine", message="slices and errors"))
         stored = self.data.stored.get("test", ())
         findings = evaluator.examine(rows, predicted, [one.id for one in stored], [one.extra for one in stored])
         findings = findings.with_checks(self.job.checks.values())
-        incumbent = PromotedVersion(self.channel, self.job, self.recipe, self.data, self.base).compare_with(
-            evaluator, predicted
+        promoted = PromotedVersion(self.channel, self.job, self.recipe, self.data, self.base)
+        return OnTestRows(raw, predicted, judged, findings, promoted.compare_with(evaluator, predicted))
+
+    def _decide(self, evaluator: Evaluator, on_test: OnTestRows, size_bytes: int) -> gate.Decision:
+        facts = GateFacts(
+            task=self.recipe.task,
+            metric=primary_metric_of(self.recipe.task, self.recipe.options),
+            result=on_test.judged,
+            margin=self.job.gate.margin,
+            incumbent=on_test.incumbent,
+            size_bytes=size_bytes,
+            rows=self.data.splits.test,
+            predicted=on_test.predicted,
+            raw=on_test.raw,
+            findings=on_test.findings,
+            evaluator=evaluator,
         )
-        folder = Path(self.job.scratch) / "model"
-        saved = evaluator.candidate.save(folder, self.base)
-        decision = gate.decide(
-            self.job.gate,
-            GateFacts(
-                task=task,
-                metric=name,
-                result=judged,
-                margin=self.job.gate.margin,
-                incumbent=incumbent,
-                size_bytes=sum((folder / path).stat().st_size for path, _ in saved),
-                rows=rows,
-                predicted=predicted,
-                raw=raw,
-                findings=findings,
-                evaluator=evaluator,
-            ),
-            self.recipe.min_metric,
-            self.recipe.options.get("abstain"),
-        )
-        verdict = decision.verdict
-        learning, findings = self._by_frozen_vectors(findings, settings)
-        distilled = self._against_teacher(evaluator, predicted, folder)
-        evidence = Evidence(
+        return gate.decide(self.job.gate, facts, self.recipe.min_metric, self.recipe.options.get("abstain"))
+
+    def _evidence(
+        self,
+        evaluator: Evaluator,
+        run: Trainer,
+        dataset: str,
+        on_test: OnTestRows,
+        decision: gate.Decision,
+        folder: Path,
+    ) -> Evidence:
+        """All that is known of the candidate, which is saved in this folder."""
+        task, rows, settings, incumbent = self.recipe.task, self.data.splits.test, evaluator.settings, on_test.incumbent
+        name = primary_metric_of(task, self.recipe.options)
+        learning, findings = self._by_frozen_vectors(on_test.findings, settings)
+        distilled = self._against_teacher(evaluator, on_test.predicted, folder)
+        return Evidence(
             title=f"{self.recipe.name} on {self.base.manifest.ref}",
             task=task,
             headline=name,
-            judged=judged,
+            judged=on_test.judged,
             rows=self.data.counts(),
-            verdict=verdict.reason,
-            is_promoted=verdict.promote,
+            verdict=decision.verdict.reason,
+            is_promoted=decision.verdict.promote,
             compared={} if incumbent is None else comparison_json(incumbent, name),
             gate=decision.plain(self.job.gate.margin),
             leaks=tuple(map(str, self.data.leaks)),
             facts=self._facts(run, dataset) | said_of_answers(task, len(rows), settings) | _of_teacher(distilled),
-            calibration=measure(task, rows, raw, settings),
+            calibration=measure(task, rows, on_test.raw, settings),
             validated="likelihood" if spec_of(task).is_generative and name == spec_of(task).primary_metric else "",
             losses=run.position.losses,
             marks=run.position.marks,
@@ -133,14 +167,6 @@ class Finish:
             findings=findings,
             learning=learning,
         )
-        files = (*saved, *calibrate.write(settings.calibration, folder), *evidence.write(folder))
-        draft = self._draft(settings, evidence, run, dataset, folder)
-        offer = Offer(MODEL_OFFER, OfferKind.MODEL, self.recipe.name, str(folder), files, draft, verdict)
-        accepted = self.channel.offer(offer)
-        last = _last(accepted.ref, verdict, judged)
-        if self.recipe.serve_dtype == INT8:
-            last = replace(last, message=f"{last.message}. {self._in_int8(accepted, draft, verdict)}")
-        return last
 
     def _by_frozen_vectors(self, findings: RowFindings, settings: Settings) -> tuple[dict[str, Json], RowFindings]:
         """The learning curve, and the findings with the training rows near to errors; nothing of a base without

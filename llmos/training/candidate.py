@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from llmos.abi.form import is_int8
 from llmos.abi.frame import ModelPath
+from llmos.abi.heap import give_back
 from llmos.abi.method import has_adapter, is_on_base, method_of
 from llmos.abi.model import Part
 from llmos.abi.recipe import Recipe, settings_of_method
@@ -222,6 +223,8 @@ def begin(base: ModelPath, recipe: Recipe, labels: int, dtype: str, device: str)
         tuned = tuner_of(spec).add(loaded, spec, settings_of_method(recipe), recipe.seed)
         if tuned.adapter is not None and tuned.adapter.virtual is not None:
             loaded = loaded.with_virtual(tuned.adapter.virtual.count)
+        if recipe.base_dtype:
+            give_back()  # of the weights in floats, which were made only to be looked at
     head = _fresh_head(recipe, loaded, labels)
     draw_fast(loaded.backbone, head)
     load_base = None if is_full else partial(load, base, dtype="float32", device=device)

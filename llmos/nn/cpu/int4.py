@@ -56,7 +56,7 @@ def plain(nibbles: Int4Weights) -> Tensor:
     """The weights as floats, [out, in] in float32."""
     codes, scale, least = nibbles
     numbers = torch.stack((codes & LEVELS, codes >> 4), -1).view(len(codes), -1, FINE).float()
-    return (numbers * scale.float().unsqueeze(-1) + least.float().unsqueeze(-1)).flatten(1)
+    return numbers.mul_(scale.float().unsqueeze(-1)).add_(least.float().unsqueeze(-1)).flatten(1)
 
 
 def is_sound(nibbles: Int4Weights, shape: tuple[int, int]) -> bool:
