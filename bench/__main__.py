@@ -43,6 +43,7 @@ class Bench(StrEnum):
     CALIBRATION = "calibration"
     CHECKS = "checks"
     LEARNING = "learning"
+    FEEDBACK = "feedback"
     METHODS = "methods"
     DISTIL = "distil"
     FEW_LABELS = "few-labels"
@@ -160,7 +161,7 @@ def _measure(
         return measure(data, home, mode=mode, seconds=60.0 if full else 20.0)
     if bench is Bench.DATA:
         return measure(mode=mode, megabytes=count or (1024 if full else 64))
-    if bench in (Bench.CALIBRATION, Bench.LEARNING):
+    if bench in (Bench.CALIBRATION, Bench.LEARNING, Bench.FEEDBACK):
         return measure(data, home, mode=mode, seeds=rounds or 1)
     if bench is Bench.CHECKS:
         return measure(data, home, mode=mode)
@@ -235,6 +236,7 @@ def _each() -> int:
             *WITH_SETS,
             Bench.CALIBRATION,
             Bench.LEARNING,
+            Bench.FEEDBACK,
             Bench.DISTIL,
         )  # those take long: only when asked for
     ]

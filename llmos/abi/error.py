@@ -53,6 +53,18 @@ class WrongTask(BadInput):
     code = "wrong_task"
 
 
+class OwnAnswer(BadInput):
+    """The feedback comes from a model, and models do not learn from what models say; detail: key."""
+
+    code = "own_answer"
+
+
+class UnknownLabel(BadInput):
+    """The label is none of the model's; detail: key, value, near."""
+
+    code = "unknown_label"
+
+
 class TooLong(BadInput):
     """The input has more tokens than the model takes, or more bytes than the server does; detail: size, limit.
 
@@ -210,6 +222,12 @@ class ProcessDied(Unavailable):
     """The process of the call ended before it answered, and the call may not be sent again."""
 
     code = "process_died"
+
+
+class FeedbackLost(Unavailable):
+    """The row of feedback could not be written, and is not kept."""
+
+    code = "feedback_lost"
 
 
 class Offline(Unavailable):

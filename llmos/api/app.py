@@ -23,6 +23,7 @@ from llmos.api.endpoint import Bodies, BodyBudget, Endpoint, ErrorBoundary, Repl
 from llmos.api.errors import WRONG_METHOD, refusal
 from llmos.api.events import Events
 from llmos.api.exchange import Leaving
+from llmos.api.feedback import Feedback
 from llmos.api.guard import Guard, let_read
 from llmos.api.health import Health
 from llmos.api.metrics import Metrics
@@ -187,6 +188,7 @@ def endpoints(kernel: KernelInterface, config: Config, meter: Meter | None = Non
         *Datasets(kernel, bodies).endpoints(),
         *UploadRoutes(kernel, bodies).endpoints(),
         *Requests(kernel).endpoints(),
+        *Feedback(kernel, bodies).endpoints(),
         *Events(kernel).endpoints(),
         *Health(kernel).endpoints(),
         *Metrics(kernel, meter).endpoints(),

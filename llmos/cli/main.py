@@ -18,6 +18,7 @@ from llmos.cli import (
     data,
     doctor,
     errors,
+    feedback,
     label,
     models,
     processes,
@@ -36,11 +37,27 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for room in (daemon, processes, models, store, train, adapt, tune, label, errors, behaviour, ask, chat, doctor):
+for room in (
+    daemon,
+    processes,
+    models,
+    store,
+    train,
+    adapt,
+    tune,
+    label,
+    feedback,
+    errors,
+    behaviour,
+    ask,
+    chat,
+    doctor,
+):
     for verb, run in room.VERBS.items():
         app.command(verb, cls=getattr(room, "COMMANDS", {}).get(verb))(run)
 app.add_typer(data.app, name="data")
 app.add_typer(requests.app, name="requests")
+app.add_typer(feedback.app, name="feedback")
 for verb in ("demo", "bench"):
     if find_spec(f"llmos.cli.{verb}") is not None:
         app.command(verb)(getattr(__import__(f"llmos.cli.{verb}", fromlist=[verb]), verb))

@@ -12,6 +12,7 @@ from llmos.abi.error import Fault
 from llmos.abi.frame import FromChild
 from llmos.abi.gate import GatePolicy
 from llmos.abi.json_type import Json
+from llmos.abi.learning import LearnOrder
 from llmos.abi.model import Offer
 from llmos.abi.process import DONE, PAUSED, Priority, Progress, Spec, Usage
 from llmos.kernel.programs.traits import Traits
@@ -121,6 +122,15 @@ class GatePolicyChanged(Event):
     durability: ClassVar[Durability] = Durability.FSYNCED
     name: str
     policy: GatePolicy
+
+
+@dataclass(frozen=True, slots=True)
+class LearnOrderChanged(Event):
+    """This name learns by this order from now on; one of no rows ends it."""
+
+    durability: ClassVar[Durability] = Durability.FSYNCED
+    name: str
+    order: LearnOrder
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,12 @@ from llmos.abi.batch import Batch, BatchState
 from llmos.abi.call import CallRequest, Chunk
 from llmos.abi.call_record import CallRecord, RequestFilter
 from llmos.abi.device import Device
+from llmos.abi.feedback import FeedbackRow
 from llmos.abi.gate import Gate
 from llmos.abi.histogram import Histogram
 from llmos.abi.json_type import Json
 from llmos.abi.labelling import LabellingState
+from llmos.abi.learning import LearningState
 from llmos.abi.model import DatasetManifest
 from llmos.abi.process import Priority, Process, Spec
 from llmos.abi.upload import Upload
@@ -24,8 +26,10 @@ __all__ = [
     "BatchesInterface",
     "CallsInterface",
     "DiskUse",
+    "FeedbackInterface",
     "FilesInterface",
     "KernelInterface",
+    "LearningInterface",
     "ModelView",
     "ModelsInterface",
     "ProcessesInterface",
@@ -224,6 +228,50 @@ class RequestsInterface(Protocol):
         ...
 
 
+class FeedbackInterface(Protocol):
+    """What people say of answers."""
+
+    async def call(self, call_id: str) -> CallRecord:
+        """A call with its inputs; NotFound if they are kept nowhere."""
+        ...
+
+    def answer_to(self, ref: str, given: Json) -> CallRecord | None:
+        """The latest call in memory with this one input to a version of this name."""
+        ...
+
+    def text_id(self, text: str) -> str:
+        """The id of rows with this text, as datasets have it."""
+        ...
+
+    async def add(self, row: FeedbackRow) -> FeedbackRow:
+        """Write a row, in place of an earlier one on the same call; it is durable when this returns."""
+        ...
+
+    async def find(self, model: str, user: str, limit: int) -> list[FeedbackRow]:
+        """The newest rows of a model and of a user, where they are named."""
+        ...
+
+    async def erase(self, user: str) -> int:
+        """Delete the rows that a user gave, and those on a user's calls; returns how many."""
+        ...
+
+
+class LearningInterface(Protocol):
+    """Standing orders to learn from feedback."""
+
+    async def order(self, name: str, source: str, when: str) -> LearningState:
+        """Learn from now on; BadInput for what cannot be learned or waited for."""
+        ...
+
+    async def stop(self, name: str) -> LearningState:
+        """Learn no more; what is at work goes on."""
+        ...
+
+    async def state(self, name: str) -> LearningState:
+        """The order of this name, the rows that wait, and its steps."""
+        ...
+
+
 class UploadsInterface(Protocol):
     """Files that clients send in parts, each durable before it is acknowledged."""
 
@@ -325,5 +373,9 @@ class KernelInterface(Protocol):
     def batches(self) -> BatchesInterface: ...
     @property
     def requests(self) -> RequestsInterface: ...
+    @property
+    def feedback(self) -> FeedbackInterface: ...
+    @property
+    def learning(self) -> LearningInterface: ...
     def devices(self) -> list[Device]: ...
     def status(self) -> Status: ...

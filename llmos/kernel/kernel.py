@@ -36,6 +36,8 @@ from llmos.kernel.children.supervisor import LONGEST_TICK_S, TICK_S, Heartbeats,
 from llmos.kernel.children.zygote import Zygote
 from llmos.kernel.event_stream import EventStream
 from llmos.kernel.executor import Executor
+from llmos.kernel.feedback.feedback_service import FeedbackService
+from llmos.kernel.feedback.learner import FeedbackLearner
 from llmos.kernel.file_service import FileService
 from llmos.kernel.journal import Journal
 from llmos.kernel.loop import Loop, replay
@@ -75,6 +77,8 @@ class Kernel:
     batches: BatchService
     route_calls: RouteCalls
     requests: RequestService
+    feedback: FeedbackService
+    learning: FeedbackLearner
 
     def __init__(
         self,
@@ -150,6 +154,7 @@ class Kernel:
                 await self.processes.submit(probe_spec(devices, config.engine))
             except LlmosError as error:
                 log.error("the devices are not measured: %s", error.message)  # the next start tries again
+        self.learning.begin()
 
     def _plug(self) -> None:
         """Connect the loop with the other parts."""
@@ -185,6 +190,16 @@ class Kernel:
             self._steady,
             self._loop.schedule_soon,
         )
+        self.feedback = FeedbackService(
+            config.home, self.requests, store.row_key, lambda name: self.learning.look(name)
+        )
+        self.learning = FeedbackLearner(
+            store,
+            self.processes,
+            self.feedback,
+            lambda: table.learn_orders,
+            lambda order: self._loop.ask(ev.LearnOrderChanged(clock(), order.name, order)),
+        )
         self._router = self.calls.router
         self._executor = Executor(
             config, table, store, supervisor, self._router, self._assignment, self._loop.post, clock
@@ -217,6 +232,7 @@ class Kernel:
         await self.route_calls.close()
         await self.batches.close()
         await self._follow_ups.close()
+        await self.learning.close()
         await self._executor.close()
         for task in (self._tidying, self._ticking, self._running):
             assert task is not None
@@ -226,6 +242,7 @@ class Kernel:
         self._event_stream.close()
         self.uploads.close()
         self.files.close()
+        await asyncio.to_thread(self.feedback.close)
         await asyncio.to_thread(self.requests.close)
         self._supervisor.close()
         end_children(os.getpid(), self._config.home)
@@ -329,6 +346,7 @@ class Kernel:
             self._follow_ups.look(process)
             self.route_calls.look(process)
             self.batches.look(process)
+            self.learning.look_after(process)
         match event:
             case ev.Ready() if traits_of(self._table.process(event.pid).spec.program).answers_calls:
                 self._wakes[str(self._table.process(event.pid).spec.args["base"])] += 1

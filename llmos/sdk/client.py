@@ -16,9 +16,11 @@ from llmos.abi.call_record import CallRecord
 from llmos.abi.check_marks import CheckSummary
 from llmos.abi.device import Device
 from llmos.abi.error import LlmosError
+from llmos.abi.feedback import FeedbackRow
 from llmos.abi.gate import Gate
 from llmos.abi.json_type import Json
 from llmos.abi.labelling import LabellingState
+from llmos.abi.learning import FEEDBACK, LearningState
 from llmos.abi.model import DatasetManifest
 from llmos.abi.process import Priority, Process
 from llmos.abi.recipe import Data
@@ -462,6 +464,46 @@ class Client:
     def remove_upload(self, ref: str) -> list[str]:
         """Remove an uploaded file (`upload:ID`), which no process uses; returns the removed refs."""
         return self._ask(sending.remove_upload(upload_id(ref)))
+
+    def feedback(
+        self,
+        call: str | None = None,
+        *,
+        model: str | None = None,
+        input: Json = None,
+        label: Json = None,
+        score: float | None = None,
+        text: str | None = None,
+        index: int | None = None,
+        user: str | None = None,
+        source: str | None = None,
+        new_label: bool | None = None,
+    ) -> FeedbackRow:
+        """Say what an answer should have been; the row is durable when this returns.
+
+        Name the answer by its `call` (`last_call_id`), or say `model` and `input`. Give `label`, `score` or `text`.
+        """
+        said = {"call": call, "model": model, "input": input, "label": label, "score": score, "text": text}
+        more = {"index": index, "user": user, "source": source, "new_label": new_label}
+        return self._ask(feedback_requests.give_feedback(**said, **more))
+
+    def feedback_rows(
+        self, *, model: str | None = None, user: str | None = None, limit: int | None = None
+    ) -> list[FeedbackRow]:
+        """The newest rows of feedback."""
+        return self._ask(feedback_requests.feedback_rows(model=model, user=user, limit=limit))
+
+    def erase_feedback(self, user: str) -> int:
+        """Erase the rows that a user gave, and those on a user's calls; returns how many there were."""
+        return self._ask(feedback_requests.erase_feedback(user))
+
+    def learn(self, name: str, when: str | None = None, *, source: str = FEEDBACK) -> LearningState:
+        """Train the model again whenever so many further rows have come ("200 rows"); without `when`, how it stands."""
+        return self._ask(feedback_requests.learn(name, when, source))
+
+    def stop_learning(self, name: str) -> LearningState:
+        """Learn no more; what is at work goes on."""
+        return self._ask(feedback_requests.stop_learning(name))
 
     def requests(
         self,

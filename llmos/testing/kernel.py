@@ -45,12 +45,14 @@ from llmos.engines import Engine
 from llmos.engines.null import NullEngine
 from llmos.kernel.batch_service import BatchService
 from llmos.kernel.calls.router import QUEUE_S
+from llmos.kernel.feedback.feedback_service import FeedbackService
 from llmos.kernel.file_service import FileService
 from llmos.kernel.interface import KernelInterface
 from llmos.kernel.programs import declaration_of
 from llmos.kernel.requests.request_service import RequestService
 from llmos.kernel.store.uploads import UploadLimits, Uploads
 from llmos.kernel.upload_service import UploadService
+from llmos.testing.learning import MemoryLearning
 
 NOON = 1_750_000_000.0
 
@@ -456,6 +458,15 @@ class MemoryKernel:
         folder = mkdtemp(prefix="llmos-requests-")
         finalize(self, rmtree, folder, ignore_errors=True)
         return RequestService(replace(Config(home=Path(folder)), **self.settings))
+
+    @cached_property
+    def feedback(self) -> FeedbackService:
+        """As the kernel has it; what arrives is told to nobody."""
+        return FeedbackService(self.requests.log.folder.parent, self.requests, lambda: "00" * 32, lambda name: None)
+
+    @cached_property
+    def learning(self) -> MemoryLearning:
+        return MemoryLearning(self.models.get)
 
     def teach(self, name: str, task: str) -> None:
         """Put a promoted model of this task into the store."""

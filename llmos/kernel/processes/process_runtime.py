@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from llmos.abi.device import Device, Lease, LeaseKind
 from llmos.abi.gate import GatePolicy
+from llmos.abi.learning import LearnOrder
 from llmos.abi.process import Process, State
 from llmos.kernel.processes.pending_commits import PendingCommits
 from llmos.kernel.programs.traits import Traits
@@ -48,6 +49,7 @@ class Snapshot:
     promises: PendingCommits = field(default_factory=PendingCommits)
     last_pid: int = 0
     gate_policies: dict[str, GatePolicy] = field(default_factory=dict)  # of names that have one of their own
+    learn_orders: dict[str, LearnOrder] = field(default_factory=dict)
 
 
 def without_models(runtime: ProcessRuntime) -> ProcessRuntime:

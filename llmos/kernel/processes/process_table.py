@@ -51,6 +51,7 @@ class ProcessTable:
         self.pending_commits = kept.promises
         self.last_pid = kept.last_pid
         self.gate_policies = dict(kept.gate_policies)
+        self.learn_orders = dict(kept.learn_orders)
         self.is_down = False
 
     def process(self, pid: int) -> Process:
@@ -92,6 +93,7 @@ class ProcessTable:
             promises=self.pending_commits,
             last_pid=self.last_pid,
             gate_policies=dict(self.gate_policies),
+            learn_orders=dict(self.learn_orders),
         )
 
     def device(self, name: str | None = None) -> Device:
@@ -294,6 +296,11 @@ class ProcessTable:
             self.gate_policies[event.name] = event.policy
         return []
 
+    def _on_learn_order_changed(self, event: ev.LearnOrderChanged) -> list[Effect]:
+        """An order of no rows is kept for the last row that a training was begun with."""
+        self.learn_orders[event.name] = event.order
+        return []
+
     # Devices.
 
     def _on_devices_found(self, event: ev.DevicesFound) -> list[Effect]:
@@ -468,6 +475,7 @@ _HANDLERS: dict[type[Event], Callable[[ProcessTable, Any], list[Effect]]] = {
     ev.NiceAsked: ProcessTable._on_nice_asked,
     ev.AttachAsked: ProcessTable._on_attach_asked,
     ev.GatePolicyChanged: ProcessTable._on_gate_policy_changed,
+    ev.LearnOrderChanged: ProcessTable._on_learn_order_changed,
     ev.Admitted: ProcessTable._on_admitted,
     ev.Delayed: ProcessTable._on_delayed,
     ev.Evicted: ProcessTable._on_evicted,

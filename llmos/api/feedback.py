@@ -1,0 +1,240 @@
+"""/v1/feedback: what answers should have been; and by which order a model learns from it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from difflib import get_close_matches
+from functools import partial
+
+import msgspec
+from starlette.requests import Request
+
+from llmos.abi.call_record import CallRecord, user_of
+from llmos.abi.error import BadInput, OwnAnswer, UnknownLabel
+from llmos.abi.feedback import (
+    KINDS,
+    MODEL,
+    SOURCES,
+    FeedbackRow,
+    answer_in,
+    is_held_out,
+    texts_of,
+)
+from llmos.abi.json_type import Json
+from llmos.abi.key import KeyScope
+from llmos.abi.learning import FEEDBACK, LearningState
+from llmos.abi.model import Manifest
+from llmos.abi.task import spec_of
+from llmos.api.endpoint import Bodies, Endpoint, Reply, reply
+from llmos.api.errors import CREATED
+from llmos.api.query import Query, asked_of
+from llmos.api.requests import ERASED, Erased, named_user
+from llmos.kernel.interface import KernelInterface
+from llmos.tasks import task
+
+MOST_ROWS = 1_000
+MOST_TEXT = 4_096  # characters of a label
+LEAST_SCORE, MOST_SCORE = -1e9, 1e9
+NEAR = 3  # labels that could be meant
+QUERY = (
+    Query("model", "Only rows on this name.", "string"),
+    Query("user", "Only rows that this user gave, or on this user's calls.", "string"),
+    Query("limit", f"At most this many, the newest first (default 20, at most {MOST_ROWS:,}).", "integer"),
+)
+
+
+class FeedbackRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """What an answer should have been: one of `label`, `score` and `text`.
+
+    `call` names the answer by its id, with `index` if the call had several inputs; or `model` and `input` say what was
+    asked. `user` is who says so, and `source` whether a person or an outcome does. `new_label` allows a label that the
+    model does not have.
+    """
+
+    call: str | None = None
+    index: int | None = None
+    model: str | None = None
+    input: Json = msgspec.UNSET
+    label: Json = msgspec.UNSET
+    score: float | msgspec.UnsetType = msgspec.UNSET
+    text: str | msgspec.UnsetType = msgspec.UNSET
+    user: str | None = None
+    source: str = SOURCES[0]
+    new_label: bool = False
+
+
+class FeedbackList(msgspec.Struct):
+    """Rows of feedback, the newest first."""
+
+    data: list[FeedbackRow]
+    object: str = "list"
+
+
+class LearnRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """When a model learns: `when` is such as "200 rows", further ones of feedback."""
+
+    source: str = msgspec.field(name="from", default=FEEDBACK)
+    when: str
+
+
+DECODER = msgspec.json.Decoder(FeedbackRequest)
+LEARN = msgspec.json.Decoder(LearnRequest)
+
+
+class Feedback:
+    """The routes of feedback and of learning from it."""
+
+    def __init__(self, kernel: KernelInterface, bodies: Bodies) -> None:
+        self._models = kernel.models
+        self._feedback = kernel.feedback
+        self._learning = kernel.learning
+        self._bodies = bodies
+
+    def endpoints(self) -> list[Endpoint]:
+        path, learning = "/v1/feedback", "/v1/models/{name}/learning"
+        train = partial(Endpoint, scope=KeyScope.TRAIN)
+        give = "Say what an answer should have been. The row is durable when this answers"
+        ls, erase = "Rows of feedback", "Erase the rows that a user gave, and those on a user's calls"
+        order = "Learn from feedback from now on, whenever so many further rows have come"
+        return [
+            Endpoint(
+                "POST", path, self.give, give, FeedbackRequest, FeedbackRow, scope=KeyScope.FEEDBACK, status=CREATED
+            ),
+            Endpoint("GET", path, self.ls, ls, gives=FeedbackList, query=QUERY, scope=KeyScope.DATA),
+            Endpoint("DELETE", path, self.erase, erase, gives=Erased, query=ERASED, scope=KeyScope.ADMIN),
+            train("GET", learning, self.state, "How a model learns from feedback, and its steps", gives=LearningState),
+            train("POST", learning, self.learn, order, LearnRequest, LearningState),
+            train("DELETE", learning, self.stop, "Learn no more; what is at work goes on", gives=LearningState),
+        ]
+
+    async def give(self, request: Request) -> Reply:
+        body = await self._bodies.read(request, DECODER)
+        check_source(body)
+        row = await self._row_on_call(body) if body.call is not None else self._row_on_input(body)
+        key = request.scope.get("key")
+        return reply(await self._feedback.add(replace(row, key=str(key or ""))), CREATED)
+
+    async def ls(self, request: Request) -> Reply:
+        asked = asked_of(request)
+        limit = min(asked.get("limit", 20), MOST_ROWS)
+        return reply(FeedbackList(await self._feedback.find(asked.get("model", ""), user_of(asked.get("user")), limit)))
+
+    async def erase(self, request: Request) -> Reply:
+        return reply(Erased(await self._feedback.erase(named_user(asked_of(request).get("user")))))
+
+    async def state(self, request: Request) -> Reply:
+        return reply(await self._learning.state(request.path_params["name"]))
+
+    async def learn(self, request: Request) -> Reply:
+        body = await self._bodies.read(request, LEARN)
+        return reply(await self._learning.order(request.path_params["name"], body.source, body.when))
+
+    async def stop(self, request: Request) -> Reply:
+        return reply(await self._learning.stop(request.path_params["name"]))
+
+    async def _row_on_call(self, body: FeedbackRequest) -> FeedbackRow:
+        if body.input is not msgspec.UNSET or body.model is not None:
+            raise BadInput("`call` says which model was asked what. Leave `model` and `input` out", key="call")
+        call = await self._feedback.call(str(body.call))
+        assert call.inputs is not None
+        index = body.index if body.index is not None else 0
+        if body.index is None and len(call.inputs) > 1:
+            raise BadInput(f"The call has {len(call.inputs)} inputs. Say which by `index`, from 0", key="index")
+        if not 0 <= index < len(call.inputs):
+            raise BadInput(f"index is {index}; the call has {len(call.inputs)} inputs, from 0", key="index")
+        return self._row(body, call.model, call.task, call.inputs[index], call, index)
+
+    def _row_on_input(self, body: FeedbackRequest) -> FeedbackRow:
+        if body.model is None or body.input is msgspec.UNSET:
+            raise BadInput("Send `call`, or `model` and `input`", key="call" if body.model is None else "input")
+        found = self._models.get(body.model).manifest
+        call = self._feedback.answer_to(found.ref, body.input)
+        return self._row(body, found.ref, found.task, body.input, call, 0, is_call=False)
+
+    def _row(
+        self,
+        body: FeedbackRequest,
+        ref: str,
+        name: str,
+        given: Json,
+        call: CallRecord | None,
+        index: int,
+        *,
+        is_call: bool = True,
+    ) -> FeedbackRow:
+        manifest = self._models.get(ref).manifest
+        kind, value = value_of(body, manifest)
+        checked = task(name).check(given)
+        text_id = self._feedback.text_id(texts_of(checked))
+        output = None if call is None or not call.outputs or len(call.outputs) <= index else call.outputs[index]
+        return FeedbackRow(
+            0,
+            time.time(),
+            manifest.name,
+            name,
+            checked,
+            kind,
+            value,
+            text_id,
+            manifest.ref if call is None else call.model,
+            call.id if call is not None and is_call else "",
+            index,
+            answer_in(output, kind),
+            user_of(body.user),
+            "" if call is None else call.user,
+            source=body.source,
+            is_held_out=is_held_out(text_id),
+        )
+
+
+def check_source(body: FeedbackRequest) -> None:
+    """BadInput for a source that is none; OwnAnswer for a model's, by `source` or by the user's name."""
+    if body.source not in SOURCES:
+        raise BadInput(f"source is {body.source[:80]!r}; it must be one of {', '.join(SOURCES[:2])}", key="source")
+    if body.source == MODEL or user_of(body.user).strip().casefold() == MODEL:
+        raise OwnAnswer(
+            "A model says so, and models do not learn from what models say here. Send what a person or an outcome says",
+            key="source" if body.source == MODEL else "user",
+        )
+
+
+def value_of(body: FeedbackRequest, manifest: Manifest) -> tuple[str, Json]:
+    """The kind and the value of what is said; BadInput unless the model's task takes it."""
+    given = {name: getattr(body, name) for name in ("label", "score", "text")}
+    given = {name: value for name, value in given.items() if value is not msgspec.UNSET}
+    kinds = KINDS.get(spec_of(manifest.task).family, ())
+    if not kinds:
+        raise BadInput(f"{manifest.ref} does {manifest.task}, of whose answers nothing can be said here", key="model")
+    if len(given) != 1 or next(iter(given)) not in kinds:
+        said = " or ".join(f"`{one}`" for one in kinds)
+        raise BadInput(f"{manifest.ref} does {manifest.task}: send {said}, and nothing else of the three", key=kinds[0])
+    kind, value = next(iter(given.items()))
+    if kind == "score" and not LEAST_SCORE <= value <= MOST_SCORE:
+        raise BadInput("score is no finite number", key="score")
+    return kind, _labels(body, value, manifest) if kind == "label" else value
+
+
+def _labels(body: FeedbackRequest, value: Json, manifest: Manifest) -> Json:
+    """The label, or the labels in order; spans as they are. UnknownLabel for one that the model does not have."""
+    names = value if isinstance(value, list) else [value]
+    if value and isinstance(value, list) and all(isinstance(one, dict) for one in value):
+        return value
+    if not names or not all(isinstance(one, str) and one.strip() and len(one) <= MOST_TEXT for one in names):
+        raise BadInput("label is no text, and no list of texts", key="label")
+    names = sorted({one.strip() for one in names})
+    many = bool(manifest.options.get("multi_label"))
+    if len(names) != 1 and not many:
+        raise BadInput(f"{manifest.ref} gives a text one label; label has {len(names)}", key="label")
+    if manifest.labels and not body.new_label:
+        for one in names:
+            if one not in manifest.labels:
+                near = get_close_matches(one, manifest.labels, n=NEAR, cutoff=0.4)
+                raise UnknownLabel(
+                    f"{manifest.ref} has no label {one[:80]!r} (near: {', '.join(near) or 'none'}). Send one that it "
+                    "has, or `new_label: true` for one that it is to learn",
+                    key="label",
+                    value=one[:80],
+                    near=near,
+                )
+    return names if many else names[0]
