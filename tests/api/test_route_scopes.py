@@ -7,6 +7,7 @@ from llmos.api.endpoint import Endpoint, reply
 
 OPEN = {  # what anyone may read, without any key
     ("GET", "/"),
+    ("GET", "/health"),
     ("GET", "/healthz"),
     ("GET", "/docs"),
     ("GET", "/openapi.json"),

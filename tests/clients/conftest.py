@@ -19,6 +19,15 @@ TREE = Path(__file__).parents[2]
 PYTHON = TREE / ".venv" / "bin" / "python"
 MAIN = "from llmos.cli.main import main; main()"
 STARTERS = ("minilm", "smollm2")
+DELIVERY = (
+    *("Where is my parcel?", "My order has not arrived", "The package was left outside", "The parcel is late again"),
+    *("Track my shipment please", "Change the delivery address", "My shipment is lost", "Deliver it on Monday"),
+)
+BILLING = (
+    *("I was charged twice", "Please send me an invoice", "The payment failed", "Refund my money"),
+    *("My card was declined", "The bill is too high", "I need a receipt", "Why did you debit my account?"),
+)
+PAIRS = tuple(zip(DELIVERY, BILLING, strict=True))
 
 HAS_ALL = find_spec("litellm") is not None  # .venv has the newest openai alone, .venv-clients every library
 
@@ -51,7 +60,7 @@ def _command(environ: dict[str, str]) -> Callable[..., None]:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A daemon with both starter models, for this run alone; or the one at LLMOS_CLIENTS_URL."""
+    """A daemon with both starter models and a classifier, for this run alone; or the one at LLMOS_CLIENTS_URL."""
     if "LLMOS_CLIENTS_URL" in os.environ:
         yield Server(os.environ["LLMOS_CLIENTS_URL"])
         return
@@ -64,6 +73,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     try:
         for starter in STARTERS:
             llmos("pull", starter)
+        rows = home / "tickets.csv"
+        rows.write_text("text,label\n" + "".join(f"{one},delivery\n{other},billing\n" for one, other in PAIRS))
+        llmos("train", "classify", "--data", str(rows), "--base", "minilm", "--name", "tickets", "--epochs", "4")
         yield Server(f"http://127.0.0.1:{port}")
     finally:
         llmos("down")

@@ -59,3 +59,33 @@ def test_errors_are_its_own(ask):
         ask(model="openai/nothing")
     with pytest.raises(litellm.ContextWindowExceededError):
         ask(messages=[{"role": "user", "content": "word " * 12_000}])
+
+
+CHAIR = {
+    "query": "How do I return a chair?",
+    "documents": ["We ship on Mondays.", "Returns of chairs take 14 days.", "Our office is in Oslo."],
+}
+
+
+@pytest.mark.parametrize(
+    ("model", "path"),
+    [
+        ("cohere/minilm", "/v1/rerank"),
+        ("cohere/minilm", "/v2/rerank"),
+        ("jina_ai/minilm", "/v1/rerank"),
+        ("hosted_vllm/minilm", ""),
+        ("huggingface/minilm", "/tei/minilm"),
+        ("infinity/minilm", ""),
+    ],
+)
+def test_documents_are_ranked_by_each_provider(server, model, path):
+    said = {"return_documents": False} if model.startswith("infinity") else {}  # its documents are bare texts
+    made = litellm.rerank(model=model, **CHAIR, **said, top_n=2, api_base=f"{server.url}{path}", api_key="none")
+    assert made.results[0]["index"] == 1
+
+
+def test_anthropic_s_and_ollama_s_providers_chat(server):
+    said = {"messages": HELLO, "temperature": 0, "max_tokens": 20, "api_key": "none", "timeout": 120}
+    one = litellm.completion("anthropic/smollm2", api_base=server.url, **said)
+    other = litellm.completion("ollama_chat/smollm2", api_base=server.url, **said)
+    assert one.choices[0].message.content == other.choices[0].message.content

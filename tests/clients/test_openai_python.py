@@ -190,3 +190,12 @@ def test_a_stream_whose_process_is_killed_raises_that_after_what_came(client):
         list(stream)
     assert caught.value.code in ("process_died", "cancelled", "unavailable")
     assert caught.value.body["message"] == caught.value.message
+
+
+def test_a_text_is_moderated_by_the_labels_of_a_classifier(client):
+    safe = {"safe_labels": ["delivery"]}
+    made = client.moderations.create(model="tickets", input=["Where is my parcel?", "I paid twice"], extra_body=safe)
+    assert [one.flagged for one in made.results] == [False, True]
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.moderations.create(input="Where is my parcel?")
+    assert caught.value.param == "model"

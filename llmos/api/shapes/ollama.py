@@ -1,0 +1,215 @@
+"""Ollama's interface: /api/chat, generate, embed and embeddings, streamed as JSON lines, and what models there are."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from datetime import UTC, datetime
+from functools import partial
+from time import perf_counter_ns
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+
+from llmos import __version__
+from llmos.abi.call import Chunk, Tokens
+from llmos.abi.error import BadInput, Fault
+from llmos.abi.json_type import Json
+from llmos.abi.key import KeyScope
+from llmos.api.call_service import CallFields, Field, without_unset
+from llmos.api.endpoint import Endpoint, Media, Reply, reply
+from llmos.api.errors import ErrorShape
+from llmos.api.openai_unsupported import parse_supported
+from llmos.api.shapes import ollama_models
+from llmos.api.shapes.chat import Naming, ShapedCall, chat_call, prompt_call
+from llmos.api.shapes.ollama_request import (
+    NAMES,
+    UNSUPPORTED,
+    OllamaChat,
+    OllamaEmbed,
+    OllamaEmbedding,
+    OllamaPrompt,
+    OllamaShow,
+    naming_of,
+)
+from llmos.api.shapes.services import Services
+from llmos.api.stream import LINES, JsonLines, fault_body, line
+from llmos.api.tasks import floats
+from llmos.api.texts import texts_of
+
+BODY = msgspec.json.Decoder(dict[str, Any])
+SHOW = msgspec.json.Decoder(OllamaShow)
+Part = Callable[[Json], dict[str, Json]]  # the fields of an answer, or of a piece of one, from the task's output
+
+
+class OllamaRefusal(msgspec.Struct):
+    """Ollama's shape of an error, with our `code` and `detail` beside it."""
+
+    error: str
+    code: str
+    detail: dict[str, Json]
+
+
+ERRORS = ErrorShape(lambda fault, _: _refusal(fault), OllamaRefusal)
+
+
+def _refusal(fault: Fault) -> OllamaRefusal:
+    return OllamaRefusal(fault.message, fault.code, fault.detail)
+
+
+class Ollama:
+    """The routes of Ollama."""
+
+    def __init__(self, services: Services) -> None:
+        self._calls, self._bodies = services.calls, services.bodies
+        self._models, self._refs = services.kernel.models, services.kernel.calls.ref
+
+    def endpoints(self) -> list[Endpoint]:
+        route = partial(Endpoint, gives=dict[str, Any], tag="ollama", errors=ERRORS, scope=KeyScope.INFER)
+        lines = (Media(LINES, dict[str, Any]),)
+        prompt, vectors = "Answer a prompt, in Ollama's shape", "Embed texts, in Ollama's shape"
+        one, tags = "Embed a text, in Ollama's earlier shape", "List models, in Ollama's shape"
+        loaded, version = "List the models that are loaded, in Ollama's shape", "Say the version, in Ollama's shape"
+        return [
+            route("POST", "/api/chat", self.chat, "Chat, in Ollama's shape", OllamaChat, also=lines),
+            route("POST", "/api/generate", self.generate, prompt, OllamaPrompt, also=lines),
+            route("POST", "/api/embed", self.embed, vectors, OllamaEmbed),
+            route("POST", "/api/embeddings", self.embedding, one, OllamaEmbedding),
+            route("POST", "/api/show", self.show, "Show a model, in Ollama's shape", OllamaShow),
+            route("GET", "/api/tags", self.tags, tags),
+            route("GET", "/api/ps", self.ps, loaded),
+            route("GET", "/api/version", self.version, version),
+        ]
+
+    async def chat(self, request: Request) -> Reply:
+        body = parse_supported(await self._bodies.read(request, BODY), OllamaChat, UNSUPPORTED)
+        call = chat_call(self._calls, body.chat(), naming_of(len(body.messages)))
+        return await self._answer(request, call, _message, is_stream=body.stream)
+
+    async def generate(self, request: Request) -> Reply:
+        body = parse_supported(await self._bodies.read(request, BODY), OllamaPrompt, UNSUPPORTED)
+        does_chat = "chat" in self._models.get(self._refs(body.model)).capabilities
+        if does_chat and not body.raw:
+            places = ["system", "prompt"] if body.system is not None else ["prompt"]
+            call = chat_call(self._calls, body.chat(), Naming(NAMES, places))
+            return await self._answer(request, call, _response_of_message, is_stream=body.stream)
+        call = prompt_call(self._calls, body.completion(), Naming(NAMES))
+        return await self._answer(request, call, _response, is_stream=body.stream)
+
+    async def embed(self, request: Request) -> Reply:
+        started = perf_counter_ns()
+        body = parse_supported(await self._bodies.read(request, BODY), OllamaEmbed, UNSUPPORTED)
+        texts = [body.input] if isinstance(body.input, str) else body.input
+        if not texts:
+            raise BadInput("input is an empty list. Send at least one text", key="input", reason="empty")
+        params = without_unset({"truncate": body.truncate, "dimensions": body.dimensions})
+        field = Field("input", isinstance(body.input, list))
+        model, chunk = await self._vectors(request, body, texts_of(texts, "input"), params, field)
+        vectors = [floats(one["data"]) for one in chunk.outputs]
+        took = {"total_duration": perf_counter_ns() - started, "prompt_eval_count": chunk.tokens.prompt}
+        return reply({"model": model, "embeddings": vectors, **took})
+
+    async def embedding(self, request: Request) -> Reply:
+        body = parse_supported(await self._bodies.read(request, BODY), OllamaEmbedding, UNSUPPORTED)
+        _, chunk = await self._vectors(request, body, [body.prompt], {}, Field("prompt"))
+        return reply({"embedding": floats(chunk.outputs[0]["data"])})
+
+    async def _vectors(
+        self, request: Request, body: CallFields, texts: list[Json], params: dict[str, Json], field: Field
+    ) -> tuple[str, Chunk]:
+        wanted = self._calls.call_for(body, "embed", texts, params, field)
+        return wanted.model, await self._calls.whole(wanted, request)
+
+    async def show(self, request: Request) -> Reply:
+        body = await self._bodies.read(request, SHOW)
+        return reply(ollama_models.details(self._models.get(self._refs(body.model or body.name))))
+
+    async def tags(self, request: Request) -> Reply:
+        return reply({"models": [ollama_models.list_entry(one) for one in self._models.all() if one.is_promoted]})
+
+    async def ps(self, request: Request) -> Reply:
+        return reply({"models": [ollama_models.list_entry(one) for one in self._models.all() if one.is_attached]})
+
+    async def version(self, request: Request) -> Reply:
+        return reply({"version": __version__})
+
+    async def _answer(self, request: Request, call: ShapedCall, part: Part, *, is_stream: bool) -> Reply:
+        started = perf_counter_ns()
+        made: Reply
+        if is_stream:
+            made = JsonLines(_lines(await call.stream(request), call.model, part, started))
+        else:
+            chunk = await call.whole(request)
+            output = chunk.outputs[0]
+            made = reply({**_head(call.model), **part(output), **_end(output, chunk.tokens, started)})
+        made.raw_headers += call.headers
+        return made
+
+
+async def _lines(
+    chunks: AsyncGenerator[Chunk, None], model: str, part: Part, started: int
+) -> AsyncGenerator[bytes, None]:
+    """A line for each piece, and a last one without text. Durations are nanoseconds, as the daemon sees them."""
+    first = 0
+    try:
+        async for chunk in chunks:
+            first = first or perf_counter_ns()
+            for piece in chunk.outputs:
+                said = part(piece)
+                if _says(said):
+                    yield line({**_head(model), **said, "done": False})
+                if piece["finish_reason"]:
+                    took = {"prompt_eval_duration": first - started, "eval_duration": perf_counter_ns() - first}
+                    yield line({**_head(model), **_without_text(said), **_end(piece, chunk.tokens, started), **took})
+    except Exception as error:  # noqa: BLE001  # the top of a stream; the clients raise what such a line says
+        yield line(fault_body(error, ERRORS))
+
+
+def _says(said: dict[str, Json]) -> bool:
+    message = said.get("message")
+    return bool(said.get("response") or said.get("logprobs")) or (
+        isinstance(message, dict) and bool(message.get("content") or message.get("tool_calls"))
+    )
+
+
+def _without_text(said: dict[str, Json]) -> dict[str, Json]:
+    return {"message": {"role": "assistant", "content": ""}} if "message" in said else {"response": ""}
+
+
+def _message(output: Json) -> dict[str, Json]:
+    said = output["message"]
+    message = {"role": "assistant", "content": said.get("content") or ""}
+    calls = [
+        {"id": one["id"], "function": {"name": one["function"]["name"], "arguments": _arguments(one)}}
+        for one in said.get("tool_calls") or ()
+    ]
+    return {"message": message | ({"tool_calls": calls} if calls else {}), **_logprobs_of(output)}
+
+
+def _response(output: Json) -> dict[str, Json]:
+    return {"response": output["text"], **_logprobs_of(output)}
+
+
+def _response_of_message(output: Json) -> dict[str, Json]:
+    return {"response": output["message"].get("content") or "", **_logprobs_of(output)}
+
+
+def _logprobs_of(output: Json) -> dict[str, Json]:
+    return {"logprobs": output["logprobs"]} if output.get("logprobs") else {}
+
+
+def _arguments(call: Json) -> Json:
+    return msgspec.json.decode(call["function"]["arguments"])
+
+
+def _head(model: str) -> dict[str, Json]:
+    return {"model": model, "created_at": datetime.now(UTC).isoformat().replace("+00:00", "Z")}
+
+
+def _end(output: Json, tokens: Tokens, started: int) -> dict[str, Json]:
+    reason = "length" if output["finish_reason"] == "length" else "stop"
+    counts = {"prompt_eval_count": tokens.prompt, "eval_count": tokens.completion}
+    return {"done": True, "done_reason": reason, "total_duration": perf_counter_ns() - started, **counts}
+
+
+SHAPE = Ollama
