@@ -16,6 +16,7 @@ from llmos.abi.call import Chunk, Tokens
 from llmos.abi.error import BadInput, Fault
 from llmos.abi.json_type import Json
 from llmos.abi.key import KeyScope
+from llmos.abi.task import find_spec
 from llmos.api.call_service import CallFields, Field, without_unset
 from llmos.api.endpoint import Endpoint, Media, Reply, reply
 from llmos.api.errors import ErrorShape
@@ -88,7 +89,8 @@ class Ollama:
 
     async def generate(self, request: Request) -> Reply:
         body = parse_supported(await self._bodies.read(request, BODY), OllamaPrompt, UNSUPPORTED)
-        does_chat = "chat" in self._models.get(self._refs(body.model)).capabilities
+        able = map(find_spec, self._models.get(self._refs(body.model)).capabilities)
+        does_chat = any(one is not None and one.is_conversation for one in able)
         if does_chat and not body.raw:
             places = ["system", "prompt"] if body.system is not None else ["prompt"]
             call = chat_call(self._calls, body.chat(), Naming(NAMES, places))
