@@ -12,13 +12,6 @@ def test_texts_are_embedded(server):
     assert float((made**2).sum()) == pytest.approx(1, abs=1e-4)
 
 
-def test_a_text_is_classified(server):
-    client = InferenceClient(model=f"{server.url}/tei/tickets/predict")
-    made = client.text_classification("Where is my parcel?")
-    assert {one.label for one in made} == {"delivery", "billing"}
-    assert made[0].score >= made[1].score
-
-
 def test_a_refusal_is_its_own_error(server):
     client = InferenceClient(model=f"{server.url}/tei/nothing/embed")
     with pytest.raises(HfHubHTTPError):
