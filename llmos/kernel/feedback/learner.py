@@ -279,7 +279,6 @@ def steps_of(name: str, store: Store) -> tuple[LearnStep, ...]:
         if operation is None:
             continue
         model = made.get(dataset.ref)
-        verdict = "" if model is None else str(model.evidence.get("verdict") or "")
         steps.append(
             LearnStep(
                 dataset.ref,
@@ -289,10 +288,17 @@ def steps_of(name: str, store: Store) -> tuple[LearnStep, ...]:
                 dict(operation.get("left_out") or {}),
                 "" if model is None else model.ref,
                 model is not None and model.version in history,
-                verdict,
+                "" if model is None else verdict_of(model),
             )
         )
     return tuple(steps)
+
+
+def verdict_of(model: Manifest) -> str:
+    """What the gate found: how the version stands to the one promoted before, or which conditions it did not meet."""
+    gate = model.evidence.get("gate") or {}
+    unmet = [str(one.get("sentence")) for one in gate.get("conditions") or () if not one.get("is_met")]
+    return "; ".join(unmet) or str(gate.get("standing") or "")
 
 
 def _source(recipe: Mapping[str, Json]) -> str:

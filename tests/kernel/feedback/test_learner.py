@@ -16,6 +16,7 @@ from llmos.kernel.feedback.learner import (
     next_step,
     root_of,
     steps_of,
+    verdict_of,
 )
 from llmos.testing.kernel import manifest
 
@@ -149,8 +150,17 @@ def test_how_often_a_model_may_be_right_is_the_upper_end_of_its_interval():
 
 
 def test_each_step_says_what_it_learned_and_what_came_of_it():
+    gate = {"standing": "better", "conditions": [{"is_met": True, "sentence": "better than m:1"}]}
     lineage = {"recipe": {**RECIPE, "data": {"train": "m-feedback@1"}}}
-    second = manifest("m", 2, "classify", "minilm:1", lineage=lineage, evidence={"verdict": "better"})
+    second = manifest("m", 2, "classify", "minilm:1", lineage=lineage, evidence={"gate": gate})
     newest, first = steps_of("m", Shelf((FIRST, second), (ROOT, fed(1), fed(2)), (1, 2)))
     assert (newest.dataset, newest.ref, newest.is_promoted) == ("m-feedback@2", "", False)
     assert (first.ref, first.is_promoted, first.verdict, first.rows) == ("m:2", True, "better", 150)
+
+
+def test_of_a_refused_version_the_conditions_that_it_did_not_meet_are_said():
+    conditions = [{"is_met": True, "sentence": "fast"}, {"is_met": False, "sentence": "worse than m:1"}]
+    assert verdict_of(replace(FIRST, evidence={"gate": {"standing": "worse", "conditions": conditions}})) == (
+        "worse than m:1"
+    )
+    assert verdict_of(replace(FIRST, evidence={})) == ""
