@@ -1,10 +1,12 @@
-// openai and Vercel's ai, from node: chat, stream helpers, tools, structured output, embeddings, errors.
+// openai, ollama and Vercel's ai, from node: chat, responses, stream helpers, tools, structured output, embeddings, errors.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import OpenAI, { BadRequestError, NotFoundError } from "openai";
 import { zodResponseFormat } from "openai/helpers/zod";
+import { createOpenAI } from "@ai-sdk/openai";
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
 import { embedMany, generateText, Output, streamText, tool } from "ai";
+import { Ollama } from "ollama";
 import { z } from "zod";
 
 const v1 = `${process.env.LLMOS_CLIENTS_URL}/v1`;
@@ -123,4 +125,41 @@ test("ai: an unknown model is an error that says so", async () => {
     assert.equal(error.statusCode, 404);
     return true;
   });
+});
+
+const ollama = new Ollama({ host: process.env.LLMOS_CLIENTS_URL });
+const hello = [{ role: "user", content: "Say hello." }];
+const options = { temperature: 0, num_predict: 30 };
+test("ollama: chat and stream", async () => {
+  const plain = await ollama.chat({ model: "smollm2", messages: hello, options });
+  let text = "";
+  for await (const part of await ollama.chat({ model: "smollm2", messages: hello, options, stream: true })) text += part.message.content;
+  assert.equal(text, plain.message.content);
+});
+test("ollama: embed, list, show", async () => {
+  assert.equal((await ollama.embed({ model: "minilm", input: ["a"] })).embeddings[0].length, 384);
+  assert.ok((await ollama.list()).models.length >= 2);
+  assert.ok((await ollama.show({ model: "smollm2" })).capabilities.includes("completion"));
+  await assert.rejects(ollama.chat({ model: "nothing", messages: hello }));
+});
+const byDefault = createOpenAI({ baseURL: v1, apiKey: "none" });
+test("ai with its openai provider: text and stream", async () => {
+  const said = { model: byDefault("smollm2"), prompt: "Say hello.", temperature: 0, maxOutputTokens: 40, maxRetries: 0 };
+  const plain = await generateText(said);
+  let text = "";
+  for await (const piece of streamText(said).textStream) text += piece;
+  assert.ok(text);
+  assert.equal(text, plain.text);
+});
+test("ai with its openai provider: tool", async () => {
+  const tools = { weather: tool({ description: "The weather now", inputSchema: z.object({ city: z.string().max(20) }), execute: async () => "fine" }) };
+  const made = await generateText({ model: byDefault("smollm2"), prompt: "What is the weather in Oslo?", tools, toolChoice: "required", temperature: 0, maxOutputTokens: 80, maxRetries: 0 });
+  assert.deepEqual(made.toolCalls.map((one) => one.toolName), ["weather"]);
+});
+test("openai: a response answers and streams the same", async () => {
+  const said = { model: "smollm2", input: "Say hello.", max_output_tokens: 40, temperature: 0 };
+  const plain = await client.responses.create(said);
+  let text = "";
+  for await (const one of client.responses.stream(said)) if (one.type === "response.output_text.delta") text += one.delta;
+  assert.equal(text, plain.output_text);
 });
