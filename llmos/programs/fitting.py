@@ -72,7 +72,7 @@ class Fitting:
         loss, last = self._loss(candidate, train), validate if rows else None
         if self.recipe.consistency:
             loss, train = ConsistencyLoss(loss, self.recipe.consistency), read_twice(train)
-        return self._trainer(candidate, loss, train, self.recipe, digest, folder, last)
+        return self._trainer(candidate, loss, train, self.recipe, digest, folder, last, len(rows))
 
     def fit(
         self, evaluator: Evaluator, train: Sequence[Example[Any]], digest: str, folder: str = CHECKPOINTS
@@ -101,9 +101,11 @@ class Fitting:
         digest: str,
         folder: str,
         validate: Callable[[], float] | None,
+        validation_rows: int = 0,
     ) -> Trainer:
         place = Checkpoints(Path(self.job.scratch) / folder)
-        return Trainer(candidate, loss, train, recipe, place, Hooks(self.report, self.stop_asked, validate), digest)
+        hooks = Hooks(self.report, self.stop_asked, validate, validation_rows=validation_rows)
+        return Trainer(candidate, loss, train, recipe, place, hooks, digest)
 
     def _loss(self, candidate: Candidate, train: Sequence[Example[Any]]) -> Loss:
         """The task's loss; with a teacher, or labels by rules, that of their soft targets."""

@@ -118,4 +118,4 @@ def metric_of(run: Trainer) -> float:
         assert run.around.validate is not None, "trials are compared on validation rows"
         run.candidate.train(False)
         present = run.around.validate()
-    return max(present, position.best_metric) if run.recipe.save_best and position.marks else present
+    return max(present, position.best_metric) if run.keeps_best and position.marks else present

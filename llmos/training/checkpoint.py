@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shutil
@@ -20,6 +21,7 @@ MOMENTS = "moments.safetensors"
 BEST = "best.safetensors"
 STATE = "state.json"
 FOLDER = re.compile(r"step-(\d+)")
+FEW_ROWS = 100  # to validate on: with fewer, a difference between two epochs may be chance
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,16 @@ class TrainState:
     trained_s: float = 0.0
     threads: int = 0  # the order of sums depends on the number of threads
     recipe_digest: str = ""
+
+    def keeps_best(self, validation_rows: int) -> bool:
+        """Whether the weights of the best epoch are kept, and not the last ones.
+
+        On few rows, the best of many epochs is luck: it must beat the last by more than its standard error there.
+        """
+        if not 0 < validation_rows < FEW_ROWS or not self.marks:
+            return True
+        spread = max(0.0, self.best_metric * (1 - self.best_metric))  # of a share; metrics are from 0 to 1
+        return self.best_metric - self.marks[-1].metric > math.sqrt(spread / validation_rows)
 
 
 @dataclass(frozen=True, slots=True)

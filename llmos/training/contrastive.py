@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 STEPS = 80  # of the optimizer
 PAIRS = 32  # of a step
 RATE = 1e-4  # the highest learning rate of a whole base
+ADAPTER_SHARE = 0.3  # of an adapter's learning rate: at the whole, all vectors became one
 TEMPERATURE = 0.1
 APART = -1e9
 
@@ -84,7 +85,7 @@ def contrastive_recipe(recipe: Recipe) -> Recipe:
     """The recipe of the contrastive steps before those of this recipe."""
     rate = recipe.learning_rate
     assert rate is not None
-    rate = rate if method_of(recipe.method).keeps_base else min(rate, RATE)
+    rate = ADAPTER_SHARE * rate if method_of(recipe.method).keeps_base else min(rate, RATE)
     return replace(
         recipe, epochs=1.0, batch_size=PAIRS, learning_rate=rate, save_best=False, patience=None, label_smoothing=0.0
     )

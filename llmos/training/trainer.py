@@ -31,12 +31,16 @@ METHOD = "~method/"  # of names in a checkpoint's moments that are the method's 
 
 @dataclass(frozen=True, slots=True)
 class Hooks:
-    """The trainer's callbacks: progress, whether to stop, the validation metric if there is one, and the clock."""
+    """The trainer's callbacks: progress, whether to stop, the validation metric if there is one, and the clock.
+
+    `validation_rows`: how many rows the metric is a mean of; 0 if the best epoch is the best however few they are.
+    """
 
     report: Callable[[Progress], None]
     stop_asked: Callable[[], bool]
     validate: Callable[[], float] | None
     clock: Callable[[], float] = time.monotonic
+    validation_rows: int = 0
 
 
 class Trainer:
@@ -92,9 +96,19 @@ class Trainer:
             return False
         with self._on_one_thread() if self._has_states else nullcontext(), self.workers() as crew:
             is_done = self._train(crew)
-        if is_done and self.recipe.save_best and self.best:
+        if is_done and self.keeps_best and self.best:
             self._put(self.best)
         return is_done
+
+    @property
+    def keeps_best(self) -> bool:
+        """Whether the weights of the best epoch are kept at the end, and not the last ones."""
+        return self.recipe.save_best and self.position.keeps_best(self.around.validation_rows)
+
+    @property
+    def kept_step(self) -> int:
+        """The step whose weights are kept at the end."""
+        return self.position.best_step if self.keeps_best else self.position.step
 
     @property
     def _has_states(self) -> bool:

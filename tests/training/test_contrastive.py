@@ -45,3 +45,14 @@ def test_the_loss_is_less_where_texts_of_a_label_are_near():
     loss = ContrastiveLoss()
     assert float(loss(near, pairs)) < float(loss(mixed, pairs))
     assert loss.normalizer(pairs) == 4
+
+
+@pytest.mark.parametrize(("method", "rate"), [("full", 1e-4), ("lora", 3e-4)])
+def test_pairs_are_learned_at_a_lower_rate_than_a_method_has_else(method: str, rate: float):
+    from llmos.abi.recipe import Data, Recipe
+    from llmos.training.contrastive import contrastive_recipe
+    from llmos.training.recipe import resolve
+
+    recipe = resolve(Recipe("classify", "n", "tiny:1", Data("rows.csv"), method=method), 100, 2)
+    assert contrastive_recipe(recipe).learning_rate == pytest.approx(rate)
+    assert recipe.learning_rate is not None and rate <= recipe.learning_rate

@@ -21,6 +21,7 @@ def made_run(
     folder: Path,
     metrics: list[float] | None = None,
     dtype: str = "float32",
+    validation_rows: int = 0,
     **changes: Any,  # Any: fields of a recipe
 ) -> Any:  # Any: a Run, whose module imports torch
     from llmos.data.dataset import gather
@@ -44,7 +45,9 @@ def made_run(
     examples = make_examples("classify", data.splits.train, candidate.loaded.tokenizer, settings)
     weights = balance_labels(examples, 3) if recipe.class_weights == "balanced" else None
     left = list(metrics or [])
-    around = Hooks(lambda progress: None, lambda: False, lambda: left.pop(0) if left else 0.5)
+    around = Hooks(
+        lambda progress: None, lambda: False, lambda: left.pop(0) if left else 0.5, validation_rows=validation_rows
+    )
     return Trainer(
         candidate, loss_of(recipe, 3, weights), examples, recipe, Checkpoints(folder / "checkpoints"), around, ""
     )
@@ -83,6 +86,21 @@ def test_patience_ends_a_run_that_does_not_get_better_and_keeps_its_best(tmp_pat
     assert [mark.metric for mark in run.position.marks] == [0.3, 0.9, 0.8, 0.7]
     assert run.position.best_step == 2 * run.epoch_steps
     assert all(torch.equal(p, run.best[name]) for name, p in run.weights.items())
+
+
+@pytest.mark.parametrize(
+    ("rows", "last", "kept"),
+    [(10, 0.5, 3), (10, 0.2, 1), (99, 0.56, 3), (99, 0.5, 1), (100, 0.59, 1), (0, 0.59, 1)],
+)
+def test_few_validation_rows_keep_the_best_epoch_only_where_it_is_better_by_more_than_chance(
+    tmp_path: Path, rows: int, last: float, kept: int
+) -> None:
+    import torch
+
+    run = made_run(tmp_path, metrics=[0.6, 0.5, last], validation_rows=rows)
+    assert run.train()
+    assert run.kept_step == kept * run.epoch_steps
+    assert all(torch.equal(p, run.best[name]) for name, p in run.weights.items()) == (kept == 1)
 
 
 def test_a_part_of_an_epoch_can_be_trained(tmp_path: Path) -> None:
