@@ -92,7 +92,7 @@ def test_patience_ends_a_run_that_does_not_get_better_and_keeps_its_best(tmp_pat
     ("rows", "last", "kept"),
     [(10, 0.5, 3), (10, 0.2, 1), (99, 0.56, 3), (99, 0.5, 1), (100, 0.59, 1), (0, 0.59, 1)],
 )
-def test_few_validation_rows_keep_the_best_epoch_only_where_it_is_better_by_more_than_chance(
+def test_few_validation_rows_keep_a_best_epoch_only_beyond_chance(
     tmp_path: Path, rows: int, last: float, kept: int
 ) -> None:
     import torch
