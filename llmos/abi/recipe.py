@@ -48,6 +48,7 @@ UNLABELLED = "unlabelled"  # rows that nobody has labelled yet: a part of `data`
 ROW_FILES = ("train", "validation", "test", UNLABELLED)  # the parts of `data` that name files or datasets
 SCHEDULES = ("linear", "cosine")
 MOST_CONSISTENCY = 100.0
+MOST_MULTIPLIER = 100.0
 SELF_TRAINED = (Family.LABELS, Family.TAGS)  # families of tasks that learn from rows without labels
 MOST_ROUNDS = 5
 CLASS_WEIGHTS = ("none", "balanced")
@@ -151,6 +152,7 @@ class Recipe:
     track: str | None = field(default=None, metadata=LATER)  # where curves go too: abi/tracking.py
     objective_settings: dict[str, Json] = field(default_factory=dict, metadata=LATER)  # the objective's own: beta ...
     consistency: float = field(default=0.0, metadata=LATER)  # R-Drop: the weight of two passes' agreement
+    rate_multiplier: float = field(default=1.0, metadata=LATER)  # of the learning rate that is chosen by default
     labelling: str = field(default="", metadata=LATER)  # the dataset that people labelled when the daemon started it
 
 
@@ -291,6 +293,8 @@ def check(recipe: Recipe) -> None:
     _check_distillation(recipe)
     _check_contrastive(recipe)
     _check_consistency(recipe)
+    if not 0 < recipe.rate_multiplier <= MOST_MULTIPLIER:
+        raise _bad("rate_multiplier", recipe.rate_multiplier, f"over 0, at most {MOST_MULTIPLIER:g}")
     _check_task_settings(recipe)
     _check_method(recipe)
     _check_objective(recipe)

@@ -45,7 +45,7 @@ class BatchService:
         self._processes = processes
         self._clock = clock
         self._records: Records[Batch] = Records(folder, Batch)
-        self._by_pid: dict[int, str] = {}
+        self.by_pid: dict[int, str] = {}  # whose processes are to be looked at
         self._changing = asyncio.Lock()  # one record is changed at a time
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -62,7 +62,7 @@ class BatchService:
                 continue
             if batch.pid is None and process is not None:
                 batch = await self._put(replace(batch, pid=process.pid))
-            self._by_pid[batch.pid or 0] = batch.id
+            self.by_pid[batch.pid or 0] = batch.id
             if process is None:
                 self._settle_soon(batch.id, None)
             else:
@@ -113,7 +113,7 @@ class BatchService:
         except BaseException:
             await asyncio.to_thread(self._forget, batch)
             raise
-        self._by_pid[process.pid] = batch.id
+        self.by_pid[process.pid] = batch.id
         async with self._changing:
             return await self._put(replace(self.get(batch.id), pid=process.pid))
 
@@ -141,7 +141,7 @@ class BatchService:
 
     def look(self, process: Process) -> None:
         """Note the end of a batch's process; called for each change of any process."""
-        name = self._by_pid.get(process.pid)
+        name = self.by_pid.get(process.pid)
         if name is not None and process.is_ended:
             self._settle_soon(name, process)
 
@@ -183,7 +183,7 @@ class BatchService:
                 await self._files.adopt(path, f"{batch.id}_{file}", OUTPUT_PURPOSE, id)
         await self._put(replace(batch, state=state, has_output=found[OUTPUT], has_errors=found[ERRORS]))
         await asyncio.to_thread(shutil.rmtree, self._folder / batch.id, ignore_errors=True)
-        self._by_pid.pop(batch.pid or 0, None)
+        self.by_pid.pop(batch.pid or 0, None)
 
     # Records.
 

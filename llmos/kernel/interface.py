@@ -12,6 +12,7 @@ from llmos.abi.call import CallRequest, Chunk
 from llmos.abi.call_record import CallRecord, RequestFilter
 from llmos.abi.device import Device
 from llmos.abi.feedback import FeedbackRow
+from llmos.abi.fine_tuning import FineTuningJob, JobEvent, JobRequest
 from llmos.abi.gate import Gate
 from llmos.abi.histogram import Histogram
 from llmos.abi.json_type import Json
@@ -28,6 +29,7 @@ __all__ = [
     "DiskUse",
     "FeedbackInterface",
     "FilesInterface",
+    "FineTuningInterface",
     "KernelInterface",
     "LearningInterface",
     "ModelView",
@@ -356,6 +358,39 @@ class BatchesInterface(Protocol):
         ...
 
 
+class FineTuningInterface(Protocol):
+    """Fine-tuning jobs: trainings known by an id that outlives their process."""
+
+    def all(self) -> list[FineTuningJob]: ...
+    def get(self, name: str) -> FineTuningJob:
+        """The job of this id; NotFound otherwise."""
+        ...
+
+    def process(self, job: FineTuningJob) -> Process | None:
+        """Its process, as long as that is known."""
+        ...
+
+    async def events(self, job: FineTuningJob) -> list[JobEvent]:
+        """What has happened in it, the oldest first."""
+        ...
+
+    async def create(self, asked: JobRequest, args: Mapping[str, Json]) -> FineTuningJob:
+        """Queue the training of a recipe; it is durable when this returns."""
+        ...
+
+    async def cancel(self, name: str) -> FineTuningJob:
+        """End it; it makes no model. Conflict if it has ended."""
+        ...
+
+    async def pause(self, name: str) -> FineTuningJob:
+        """Stop it at a checkpoint, and release its memory. Conflict if it has ended, or not begun."""
+        ...
+
+    async def resume(self, name: str) -> FineTuningJob:
+        """Continue a paused job from its checkpoint. Conflict if it is not paused."""
+        ...
+
+
 class KernelInterface(Protocol):
     """The API's only access to the kernel. Methods raise the errors of abi/error.py."""
 
@@ -377,5 +412,7 @@ class KernelInterface(Protocol):
     def feedback(self) -> FeedbackInterface: ...
     @property
     def learning(self) -> LearningInterface: ...
+    @property
+    def fine_tuning(self) -> FineTuningInterface: ...
     def devices(self) -> list[Device]: ...
     def status(self) -> Status: ...

@@ -39,6 +39,7 @@ from llmos.kernel.executor import Executor
 from llmos.kernel.feedback.feedback_service import FeedbackService
 from llmos.kernel.feedback.learner import FeedbackLearner
 from llmos.kernel.file_service import FileService
+from llmos.kernel.fine_tuning_service import FineTuningService
 from llmos.kernel.journal import Journal
 from llmos.kernel.loop import Loop, replay
 from llmos.kernel.paths import Roots
@@ -75,6 +76,7 @@ class Kernel:
     uploads: UploadService
     files: FileService
     batches: BatchService
+    fine_tuning: FineTuningService
     route_calls: RouteCalls
     requests: RequestService
     feedback: FeedbackService
@@ -147,6 +149,7 @@ class Kernel:
         await self._loop.ask(ev.DaemonStarted(self._clock()))
         await asyncio.to_thread(sweep_scratch, config.home, self._table.returning())
         await self.batches.start()
+        await self.fine_tuning.start()
         key = f"{config.engine} | {probe_key(devices, cpu_kernels=config.cpu_kernels)}"
         await self._loop.ask(ev.DevicesFound(self._clock(), devices, key))
         if self._table.probe_key != self._table.probed_key:
@@ -175,6 +178,7 @@ class Kernel:
         self.uploads = UploadService(store.uploads, self._uploads_in_use)
         self.files = FileService(store.uploads, self._uploads_in_use, clock)
         self.batches = BatchService(config.home / "batches", self.files, lambda: self.processes, clock)
+        self.fine_tuning = FineTuningService(config.home / "fine_tuning", lambda: self.processes, clock)
         self.processes = ProcessService(config, table, store, self._loop, self._event_stream, clock)
         self._requests = ChildRequests(table, self.processes, supervisor.send)
         self.route_calls = RouteCalls(table, supervisor.send)
@@ -231,6 +235,7 @@ class Kernel:
         await self._requests.close()
         await self.route_calls.close()
         await self.batches.close()
+        await self.fine_tuning.close()
         await self._follow_ups.close()
         await self.learning.close()
         await self._executor.close()
@@ -344,8 +349,9 @@ class Kernel:
             self._event_stream.publish(kind, process=process)
             self._requests.tell_parent(process)
             self._follow_ups.look(process)
-            self.route_calls.look(process)
-            self.batches.look(process)
+            for one in (self.route_calls, self.batches, self.fine_tuning):
+                if process.pid in one.by_pid:
+                    one.look(process)
             self.learning.look_after(process)
         match event:
             case ev.Ready() if traits_of(self._table.process(event.pid).spec.program).answers_calls:

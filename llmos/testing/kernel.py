@@ -47,6 +47,7 @@ from llmos.kernel.batch_service import BatchService
 from llmos.kernel.calls.router import QUEUE_S
 from llmos.kernel.feedback.feedback_service import FeedbackService
 from llmos.kernel.file_service import FileService
+from llmos.kernel.fine_tuning_service import FineTuningService
 from llmos.kernel.interface import KernelInterface
 from llmos.kernel.programs import declaration_of
 from llmos.kernel.requests.request_service import RequestService
@@ -467,6 +468,11 @@ class MemoryKernel:
     @cached_property
     def learning(self) -> MemoryLearning:
         return MemoryLearning(self.models.get)
+
+    @cached_property
+    def fine_tuning(self) -> FineTuningService:
+        """As the kernel has it; a test tells it what its processes do, by `look`."""
+        return FineTuningService(self.uploads_folder / "fine_tuning", lambda: self.processes, lambda: NOON)
 
     def teach(self, name: str, task: str) -> None:
         """Put a promoted model of this task into the store."""

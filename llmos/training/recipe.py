@@ -37,7 +37,7 @@ def resolve(recipe: Recipe, rows: int, labels: int, rate_factor: float = 1.0) ->
     return replace(
         recipe,
         epochs=float(epochs),
-        learning_rate=recipe.learning_rate or rate * rate_factor,
+        learning_rate=recipe.learning_rate or rate * rate_factor * recipe.rate_multiplier,
         head_rate_ratio=recipe.head_rate_ratio or start.head_rate_ratio,
         batch_size=batch_size,
         token_budget=token_budget_of(recipe),

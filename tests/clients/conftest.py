@@ -29,6 +29,7 @@ BILLING = (
 )
 PAIRS = tuple(zip(DELIVERY, BILLING, strict=True))
 
+WITH_OPENAI_ALONE = ("test_openai_jobs.py", "test_openai_python.py")
 HAS_ALL = find_spec("litellm") is not None  # .venv has the newest openai alone, .venv-clients every library
 
 
@@ -36,7 +37,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     """`make test` has none of this lane; `make clients` runs in two environments, each with what is there."""
     if config.inipath != Path(__file__).with_name("pytest.ini"):
         return True
-    return None if HAS_ALL or collection_path.is_dir() else collection_path.name != "test_openai_python.py"
+    return None if HAS_ALL or collection_path.is_dir() else collection_path.name not in WITH_OPENAI_ALONE
 
 
 @dataclass(frozen=True)

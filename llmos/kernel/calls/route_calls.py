@@ -29,7 +29,7 @@ class RouteCalls:
         self._table = table
         self._send = send
         self._answer: Answer | None = None
-        self._tasks: defaultdict[int, set[asyncio.Task[None]]] = defaultdict(set)
+        self.by_pid: defaultdict[int, set[asyncio.Task[None]]] = defaultdict(set)  # calls in progress
 
     def answered_by(self, answer: Answer) -> None:
         """From now on, this answers calls."""
@@ -38,18 +38,18 @@ class RouteCalls:
     def take(self, pid: int, call: RouteCalled) -> None:
         """Begin to answer; the reply follows."""
         task = asyncio.get_running_loop().create_task(self._reply(pid, call))
-        self._tasks[pid].add(task)
-        task.add_done_callback(self._tasks[pid].discard)
+        self.by_pid[pid].add(task)
+        task.add_done_callback(self.by_pid[pid].discard)
 
     def look(self, process: Process) -> None:
         """Cancel the calls of a process that has ended; called for each change."""
-        if process.os_pid is None and process.pid in self._tasks:
-            for task in self._tasks.pop(process.pid):
+        if process.os_pid is None and process.pid in self.by_pid:
+            for task in self.by_pid.pop(process.pid):
                 task.cancel()
 
     async def close(self) -> None:
         """Cancel the calls in progress."""
-        tasks = [task for some in self._tasks.values() for task in some]
+        tasks = [task for some in self.by_pid.values() for task in some]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

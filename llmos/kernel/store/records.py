@@ -35,10 +35,18 @@ class Records(Generic[T]):
 
     def put(self, name: str, record: T) -> None:
         """Write this record; it is durable when this returns. DiskFull if it is not written."""
+        self._write(name, record)
+        self.known[name] = record
+
+    def write(self, name: str) -> None:
+        """Write what is known now under this name, if it is still known; as `put`."""
+        if (record := self.known.get(name)) is not None:
+            self._write(name, record)
+
+    def _write(self, name: str, record: T) -> None:
         disk.make_folder(self.folder)
         with disk.room_for(self.folder):
             disk.write(self.folder / f"{name}.json", to_json(record))
-        self.known[name] = record
 
     def remove(self, name: str) -> None:
         """Remove this record."""
