@@ -80,6 +80,44 @@ class Batch:
     has_errors: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class BatchCounts:
+    """Lines: all, those with an answer, and those with an error."""
+
+    total: int
+    completed: int
+    failed: int
+
+
+@dataclass(frozen=True, slots=True)
+class BatchFaults:
+    """Why the file of a batch does not fit."""
+
+    data: tuple[LineFault, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BatchInfo:
+    """A batch as clients see it; times are seconds since the epoch. Files of answers have ids (`file-...`)."""
+
+    id: str
+    status: BatchStatus
+    endpoint: str
+    input_file_id: str
+    completion_window: str
+    created_at: int
+    expires_at: int
+    request_counts: BatchCounts
+    output_file_id: str | None = None
+    error_file_id: str | None = None
+    errors: BatchFaults | None = None
+    pid: int | None = None
+
+    @property
+    def is_ended(self) -> bool:
+        return self.status in ENDED
+
+
 def window_s(text: str) -> int:
     """The seconds of `24h`, `90m`, `7d`; BadInput for anything else, or over 30 days."""
     found = WINDOW.fullmatch(text)

@@ -58,6 +58,8 @@ def _state(one: Upload) -> str:
 
 
 def _kept_for(one: Upload) -> str:
+    if one.purpose and not one.expires_at:
+        return "ever"
     return span(max(0.0, one.expires_at - time.time()))
 
 

@@ -12,6 +12,7 @@ import typer
 from llmos.cli import (
     adapt,
     ask,
+    batch,
     behaviour,
     chat,
     daemon,
@@ -51,6 +52,7 @@ for room in (
     behaviour,
     ask,
     chat,
+    batch,
     doctor,
 ):
     for verb, run in room.VERBS.items():

@@ -19,7 +19,7 @@ from llmos.abi.batch import ENDED, ERRORS, OUTPUT, STATE, Batch, BatchState, Bat
 from llmos.abi.error import BadInput, Conflict, LlmosError, NotFound
 from llmos.abi.json_type import Json
 from llmos.abi.process import Process, Program, Spec, State
-from llmos.abi.upload import FILE_PREFIX
+from llmos.abi.upload import FILE_PREFIX, is_upload
 from llmos.abi.wire import from_json
 from llmos.kernel.file_service import FileService, upload_of
 from llmos.kernel.interface import ProcessesInterface
@@ -88,6 +88,8 @@ class BatchService:
     async def create(self, input_file_id: str, endpoint: str, window: str, metadata: Mapping[str, Json]) -> Batch:
         """Queue the requests of a file; it is durable when this returns."""
         seconds = window_s(window)
+        if is_upload(input_file_id):
+            input_file_id = (await self._files.keep_upload(input_file_id, INPUT_PURPOSE)).file_id
         found = self._files.get(input_file_id)
         if found.purpose != INPUT_PURPOSE:
             raise BadInput(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from llmos.abi.error import Conflict, UploadNotFound
-from llmos.abi.upload import FILE_PREFIX, Upload
+from llmos.abi.upload import FILE_PREFIX, Upload, upload_id
 from llmos.kernel.store.uploads import Uploads
 from llmos.kernel.store.whole_file import LinkedFile, WholeFile
 
@@ -67,7 +67,7 @@ class FileService:
         return await self._beside(work)
 
     async def adopt(self, source: Path, name: str, purpose: str, id: str) -> Upload:
-        """A file of the home that does not change any more, as the upload of this id, unless that is there already."""
+        """A file of the home that does not change any more, as the upload of this id, if that is not there already."""
 
         def work() -> Upload:
             draft = LinkedFile(source, self._uploads.folder)
@@ -78,6 +78,12 @@ class FileService:
                 draft.discard()
 
         return await self._beside(work)
+
+    async def keep_upload(self, source: str, purpose: str) -> Upload:
+        """A file of the bytes of `upload:ID`, which goes as it would; Conflict while it is not complete."""
+        self._uploads.follow(source)
+        upload = self._uploads.get(upload_id(source))
+        return await self.adopt(self._uploads.file(upload.id), upload.name, purpose, "")
 
     async def discard(self, draft: WholeFile) -> None:
         """Remove a draft that is not kept."""

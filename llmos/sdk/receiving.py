@@ -27,7 +27,7 @@ class Receiving:
     """A file that comes in parts. It is written beside its place under another name."""
 
     def __init__(self, target: Path, found: Mapping[str, Json]) -> None:
-        """`found` has its `size_bytes` and `sha256`."""
+        """`found` has its `size_bytes` and its `sha256`, which is empty where it is not known."""
         self._target, self._found = target, found
         self._aside = target.with_name(f".{target.name}.{os.getpid()}.part")
         self._digest = hashlib.sha256()
@@ -51,7 +51,7 @@ class Receiving:
 
     def finish(self) -> Path:
         """Put the file in its place, whole or not at all; Corrupt if it has other bytes than were written there."""
-        if self._digest.hexdigest() != self._found["sha256"]:
+        if self._found["sha256"] not in ("", self._digest.hexdigest()):
             self._refuse()
         self._aside.replace(self._target)
         return self._target

@@ -13,6 +13,7 @@ from urllib.parse import quote
 import msgspec
 
 from llmos.abi.api_types import DiskUse, Model, Status, Verified, process_of
+from llmos.abi.batch import BatchInfo
 from llmos.abi.check_marks import CheckSummary
 from llmos.abi.device import Device
 from llmos.abi.error import BadInput, BadSetting
@@ -83,6 +84,28 @@ def collect() -> Request[int]:
 
 def verify() -> Request[Verified]:
     return Request("POST", "/v1/verify", _one(Verified))
+
+
+def begin_batch(ref: str, endpoint: str, window: str, metadata: Mapping[str, str] | None) -> Request[BatchInfo]:
+    body = {"input_file_id": ref, "endpoint": endpoint, "completion_window": window, "metadata": metadata}
+    return Request("POST", "/v1/batches", _one(BatchInfo), body)
+
+
+def show_batch(name: str) -> Request[BatchInfo]:
+    return Request("GET", f"/v1/batches/{name}", _one(BatchInfo))
+
+
+def batches() -> Request[list[BatchInfo]]:
+    return Request("GET", "/v1/batches", _many(BatchInfo), query={"limit": "100"})
+
+
+def cancel_batch(name: str) -> Request[BatchInfo]:
+    return Request("POST", f"/v1/batches/{name}/cancel", _one(BatchInfo))
+
+
+def file_facts(file_id: str) -> Request[dict[str, Json]]:
+    """Its `size_bytes`, and its `sha256` if it does not grow any more."""
+    return Request("GET", f"/v1/files/{file_id}", lambda one: {"size_bytes": one["bytes"], "sha256": one["sha256"]})
 
 
 def models() -> Request[list[Model]]:

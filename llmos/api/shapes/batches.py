@@ -51,7 +51,7 @@ class BatchFault(msgspec.Struct):
     param: str | None = None
 
 
-class BatchFaults(msgspec.Struct):
+class BatchFaultList(msgspec.Struct):
     """All that does not fit, at most 100."""
 
     data: list[BatchFault]
@@ -80,7 +80,7 @@ class BatchView(msgspec.Struct, kw_only=True):
     status: BatchStatus
     output_file_id: str | None
     error_file_id: str | None
-    errors: BatchFaults | None
+    errors: BatchFaultList | None
     created_at: int
     expires_at: int
     in_progress_at: int | None
@@ -168,7 +168,7 @@ def batch_view(batch: Batch, state: BatchState) -> BatchView:
         status=state.status,
         output_file_id=f"{FILE_PREFIX}{batch.output}" if has_output else None,
         error_file_id=f"{FILE_PREFIX}{batch.errors}" if has_errors else None,
-        errors=BatchFaults([BatchFault(one.code, one.message, one.line, one.param) for one in state.faults])
+        errors=BatchFaultList([BatchFault(one.code, one.message, one.line, one.param) for one in state.faults])
         if state.faults
         else None,
         created_at=int(batch.created_at),

@@ -30,6 +30,8 @@ MOST_FIELD_BYTES = 4 * 1024
 LEAST_LIFETIME_S, MOST_LIFETIME_S, MOST_DIGITS = 3_600, 30 * 86_400, 7
 WRITE_BYTES = 1024 * 1024  # gathered before they are written
 READ_BYTES = 256 * 1024
+PART_BYTES = 8 * 1024 * 1024
+PART = (Query("part", f"only a part of {PART_BYTES:,} bytes, by its number from 1 on", "integer"),)
 FILE = "file"  # the field with the bytes
 PAGE = (
     Query("after", "the id of the last file of the page before", "string"),
@@ -40,7 +42,7 @@ PAGE = (
 
 
 class FileView(msgspec.Struct):
-    """A file. `bytes` is its size; times are seconds since the epoch."""
+    """A file. `bytes` is its size; times are seconds since the epoch. `sha256`: empty while it grows."""
 
     id: str
     bytes: int
@@ -51,6 +53,7 @@ class FileView(msgspec.Struct):
     object: str = "file"
     status: str = "processed"
     status_details: str | None = None
+    sha256: str = ""
 
 
 class FileList(msgspec.Struct):
@@ -141,6 +144,7 @@ class FileRoutes:
                 "Read a file",
                 gives=str,
                 media="application/octet-stream",
+                query=PART,
                 scope=scope,
             ),
         ]
@@ -201,7 +205,10 @@ class FileRoutes:
 
     async def content(self, request: Request) -> Reply:
         upload, path = await self._find(request.path_params["file_id"])
-        return FileContent(path, upload.size_bytes)
+        part = asked_of(request).get("part")
+        start = 0 if part is None else (part - 1) * PART_BYTES
+        left = max(0, upload.size_bytes - start)
+        return FileContent(path, start, left if part is None else min(left, PART_BYTES))
 
     async def _find(self, file_id: str) -> tuple[Upload, Path]:
         """A file and its place; of a batch that has not ended, the lines so far."""
@@ -214,10 +221,10 @@ class FileRoutes:
 
 
 class FileContent:
-    """A file's bytes, sent as they are read."""
+    """Some bytes of a file, sent as they are read."""
 
-    def __init__(self, path: Path, size_bytes: int) -> None:
-        self._path, self._left = path, size_bytes
+    def __init__(self, path: Path, start: int, size_bytes: int) -> None:
+        self._path, self._start, self._left = path, start, size_bytes
         self.raw_headers = [
             (b"content-type", b"application/octet-stream"),
             (b"content-length", str(size_bytes).encode()),
@@ -226,6 +233,7 @@ class FileContent:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         file = await asyncio.to_thread(self._path.open, "rb")
         try:
+            file.seek(self._start)
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             while self._left and scope["method"] != "HEAD":
                 data = await asyncio.to_thread(file.read, min(READ_BYTES, self._left))
@@ -265,6 +273,7 @@ def file_view(upload: Upload) -> FileView:
         upload.name,
         upload.purpose,
         int(upload.expires_at) or None,
+        sha256=upload.sha256,
     )
 
 
