@@ -119,3 +119,22 @@ def test_a_batch_goes_on_after_down_and_up_and_is_cancelled_with_what_it_has(bat
     assert len(output) == ended["request_counts"]["completed"]
     known = [int(one["custom_id"].removeprefix("id-")) for one in output]
     assert known == [i for i in range(known[-1] + 1) if i % NOT_ANSWERED != 5]
+
+
+def test_the_command_line_sends_follows_and_fetches(batch_house, tmp_path):
+    house, requests, out = batch_house, tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    requests.write_text("".join(lines(300)))
+    done = house("batch", str(requests), "--out", str(out))
+    assert done.returncode == 0, done.stderr
+    failed = len(range(5, 300, NOT_ANSWERED))
+    assert f"completed: {300 - failed} answered, {failed} failed of 300" in done.stdout
+    assert len(out.read_text().splitlines()) == 300 - failed
+    assert len((tmp_path / "out-errors.jsonl").read_text().splitlines()) == failed
+    again = house("batch", str(requests), "--out", str(out))
+    assert (again.returncode, "is there already" in again.stderr) == (2, True)
+    name = done.stdout.split()[0]
+    shown = house.json("batch", name, "--out", str(out), "--force")
+    assert (shown["id"], shown["status"]) == (name, "completed")
+    requests.write_text("{\n")
+    bad = house("batch", str(requests), "--endpoint", ROUTE)
+    assert (bad.returncode, "line 1" in bad.stdout) == (1, True)
