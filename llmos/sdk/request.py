@@ -103,7 +103,7 @@ def cancel_batch(name: str) -> Request[BatchInfo]:
     return Request("POST", f"/v1/batches/{name}/cancel", _one(BatchInfo))
 
 
-def file_facts(file_id: str) -> Request[dict[str, Json]]:
+def file_facts(file_id: str) -> Request[Mapping[str, Json]]:
     """Its `size_bytes`, and its `sha256` if it does not grow any more."""
     return Request("GET", f"/v1/files/{file_id}", lambda one: {"size_bytes": one["bytes"], "sha256": one["sha256"]})
 
