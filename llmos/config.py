@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from ipaddress import ip_address
@@ -317,6 +317,22 @@ SETTINGS: tuple[Setting, ...] = (
         "none. They are not written to the disk",
     ),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceManager:
+    """Where systemd listens for what the daemon has to say, and within how many seconds it wants a sign of life."""
+
+    address: str = ""
+    watchdog_s: float = 0.0
+
+
+def take_service_manager(environ: MutableMapping[str, str] | None = None) -> ServiceManager:
+    """What systemd has put into the environment, taken out of it: children have nothing to tell it."""
+    environment = os.environ if environ is None else environ
+    address, pid, usec = (environment.pop(key, "") for key in ("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"))
+    is_ours = usec.isdecimal() and pid in ("", str(os.getpid()))
+    return ServiceManager(address, int(usec) / 1e6 if is_ours else 0.0)
 
 
 def is_loopback(host: str) -> bool:

@@ -25,11 +25,12 @@ from llmos.abi.error import AlreadyRunning, LlmosError, NotLoopback, Unavailable
 from llmos.abi.wire import to_json
 from llmos.api.app import create_app
 from llmos.api.connection import Serving
-from llmos.config import SETTINGS, Config, is_loopback, read_config
+from llmos.config import SETTINGS, Config, ServiceManager, is_loopback, read_config, take_service_manager
 from llmos.home import LOCK, inode_of
-from llmos.kernel.file_modes import check_home, close_home, make_private
+from llmos.kernel.file_modes import check_home, check_restored, close_home, make_private
 from llmos.kernel.journal import restore
 from llmos.kernel.kernel import JOURNAL, Kernel
+from llmos.notify import notifying
 
 BACKLOG = 2048
 ANNOUNCE_EVERY_S = 5.0
@@ -43,6 +44,7 @@ def main(words: Sequence[str] | None = None) -> int:
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))  # it would hold texts
     flags = arguments(words)
     ready = flags.pop("ready_fd")
+    manager = take_service_manager()
     restores = flags.pop("restore")
     try:
         config = read_config(flags)
@@ -51,7 +53,7 @@ def main(words: Sequence[str] | None = None) -> int:
         with holding_home(config.home), listening(config) as sock:
             if restores:
                 log.warning("%s", restore(config.home / JOURNAL))
-            asyncio.run(run(config, sock, ready))
+            asyncio.run(run(config, sock, ready, manager))
     except LlmosError as error:
         tell(ready, {"error": fault_of(error)})
         print(error.message, file=sys.stderr)  # noqa: T201  # the daemon's own terminal or log
@@ -78,7 +80,9 @@ def tell(ready: int | None, message: dict[str, Any]) -> None:  # Any: JSON
         os.close(ready)
 
 
-async def run(config: Config, sock: socket.socket, ready: int | None = None) -> None:
+async def run(
+    config: Config, sock: socket.socket, ready: int | None = None, manager: ServiceManager | None = None
+) -> None:
     """Serve the api over this socket until asked to stop, then end every child."""
     if ready is not None:
         os.set_inheritable(ready, False)
@@ -92,9 +96,10 @@ async def run(config: Config, sock: socket.socket, ready: int | None = None) -> 
     server = DaemonServer(Serving(app, config.max_connections, FAREWELL_S))
     serving = asyncio.get_running_loop().create_task(server.serve(sockets=[sock]))
     async with announcing(config):
-        tell(ready, {"os_pid": os.getpid(), "url": config.url})
-        box.warm()
-        await stop.wait()
+        async with notifying(manager or ServiceManager()):
+            tell(ready, {"os_pid": os.getpid(), "url": config.url})
+            box.warm()
+            await stop.wait()
         await box.stop()  # before the connections: whoever watches a process sees how it ended
         server.should_exit = True
         await serving
@@ -109,8 +114,11 @@ class DaemonServer(uvicorn.Server):
 
 
 @contextlib.contextmanager
-def holding_home(home: Path) -> Iterator[None]:
-    """The home is this daemon's alone; the lock goes with the process, however it ends."""
+def holding_home(home: Path, *, is_restoring: bool = False) -> Iterator[None]:
+    """The home is this process's alone; the lock goes with the process, however it ends.
+
+    Conflict if a restore was broken off there, unless this one goes on with it.
+    """
     try:
         home.mkdir(parents=True, exist_ok=True)
         check_home(home)
@@ -129,6 +137,8 @@ def holding_home(home: Path) -> Iterator[None]:
             f"A daemon runs on {home} already. Ask it: llmos status; end it: llmos down", home=str(home)
         ) from None
     try:
+        if not is_restoring:
+            check_restored(home)
         close_home(home)
         yield
     finally:

@@ -57,6 +57,17 @@ def test_it_answers_says_where_it_is_and_goes_down_with_nothing_left_behind(tmp_
     assert not (tmp_path / "daemon.json").exists()
 
 
+def test_it_tells_systemd_when_it_answers_and_when_it_stops(tmp_path):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
+        told.bind(str(tmp_path / "notify"))
+        told.settimeout(120)
+        with start(tmp_path / "home", free_port(), NOTIFY_SOCKET=str(tmp_path / "notify")) as daemon:
+            assert told.recv(100) == b"READY=1"
+            daemon.send_signal(signal.SIGTERM)
+            assert told.recv(100) == b"STOPPING=1"
+            daemon.communicate(timeout=120)
+
+
 def test_what_a_daemon_and_its_children_write_is_their_owner_s_alone(tmp_path):
     home, port = tmp_path / "new", free_port()
     with start(home, port) as daemon:

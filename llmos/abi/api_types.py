@@ -72,6 +72,15 @@ class DiskUse:
 
 
 @dataclass(frozen=True, slots=True)
+class JournalSnapshot:
+    """The snapshot that the daemon of this home has just written beside its journal, for a backup."""
+
+    home: str
+    taken_at: float
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Damage:
     """Damaged files of a model, dataset or resident form.
 

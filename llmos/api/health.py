@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from llmos import __version__
-from llmos.abi.api_types import DiskUse, Status, Verified
+from llmos.abi.api_types import DiskUse, JournalSnapshot, Status, Verified
 from llmos.abi.device import Device
 from llmos.abi.key import KeyScope
 from llmos.api.endpoint import Endpoint, Media, Reply, reply
@@ -89,6 +89,14 @@ class Health:
                 gives=Collected,
                 scope=KeyScope.ADMIN,
             ),
+            Endpoint(
+                "POST",
+                "/v1/snapshot",
+                self.snapshot,
+                "Write the journal's snapshot",
+                gives=JournalSnapshot,
+                scope=KeyScope.ADMIN,
+            ),
         ]
 
     async def front(self, request: Request) -> Reply:
@@ -115,3 +123,6 @@ class Health:
 
     async def collect(self, request: Request) -> Reply:
         return reply(Collected(await self._kernel.models.collect()))
+
+    async def snapshot(self, request: Request) -> Reply:
+        return reply(await self._kernel.snapshot())

@@ -13,6 +13,7 @@ from llmos.cli import (
     adapt,
     ask,
     batch,
+    backup,
     behaviour,
     chat,
     daemon,
@@ -40,6 +41,7 @@ app = typer.Typer(
 )
 for room in (
     daemon,
+    backup,
     processes,
     models,
     store,

@@ -7,7 +7,7 @@ import os
 import stat
 from pathlib import Path
 
-from llmos.abi.error import BadSetting
+from llmos.abi.error import BadSetting, Conflict
 
 UMASK = 0o077  # of the daemon and, by inheritance, of every child
 OTHERS = 0o077  # the permissions of group and others
@@ -17,7 +17,8 @@ ROOMS = (
     "blobs", "datasets", "downloads", "evaluations", "logs", "models", "names", "resident", "run", "scratch",
     "uploads",
 )  # fmt: skip
-PAGES = ("journal.*", "daemon.*", "verified.json", "config.toml", "row.key")
+RESTORING = "restoring.json"  # there while a backup is restored, and after a restore that was broken off
+PAGES = ("journal.*", "daemon.*", "verified.json", "config.toml", "row.key", RESTORING)
 SIGNS = ("daemon.lock", "journal.db", "journal.snapshot", "verified.json")
 NOBODYS = ("lost+found", ".tmp-*")
 log = logging.getLogger(__name__)
@@ -41,6 +42,16 @@ def check_home(home: Path) -> None:
     mixed = [name for name in ROOMS if name != "logs" and (home / name).is_dir() and any((home / name).iterdir())]
     if mixed:
         raise _shared_home(home, f"the folder {mixed[0]} in it is not llmos's", mixed[0])
+
+
+def check_restored(home: Path) -> None:
+    """Raise Conflict for a home of which only a part was restored."""
+    if (home / RESTORING).exists():
+        raise Conflict(
+            f"A restore of the home {home} was broken off, so that it is not whole. Repeat it: llmos restore BACKUP",
+            home=str(home),
+            reason="restoring",
+        )
 
 
 def close_home(home: Path) -> None:

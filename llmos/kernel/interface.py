@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from llmos.abi.api_types import DiskUse, ModelView, Status, StreamEvent, Verified
+from llmos.abi.api_types import DiskUse, JournalSnapshot, ModelView, Status, StreamEvent, Verified
 from llmos.abi.batch import Batch, BatchState
 from llmos.abi.call import CallRequest, Chunk
 from llmos.abi.call_record import CallRecord, RequestFilter
@@ -416,3 +416,6 @@ class KernelInterface(Protocol):
     def fine_tuning(self) -> FineTuningInterface: ...
     def devices(self) -> list[Device]: ...
     def status(self) -> Status: ...
+    async def snapshot(self) -> JournalSnapshot:
+        """Write the snapshot beside the journal, with all that was acknowledged until now."""
+        ...

@@ -64,11 +64,16 @@ def exists(journal: Path) -> bool:
 
 def keep(journal: Path, sequence: int, body: bytes) -> None:
     """Write the copy atomically; on a full disk the previous one stays, which is logged."""
-    head = Head(FORM, time.time(), sequence, hashlib.sha256(body).hexdigest())
     try:
-        disk.write(place(journal), msgspec.json.encode(head) + b"\n" + body)
+        disk.write(place(journal), encode(sequence, body, time.time()))
     except (OSError, LlmosError) as error:
         log.warning("the snapshot beside the journal stays as it was: %s", error)
+
+
+def encode(sequence: int, body: bytes, at: float) -> bytes:
+    """The bytes of a copy."""
+    head = Head(FORM, at, sequence, hashlib.sha256(body).hexdigest())
+    return msgspec.json.encode(head) + b"\n" + body
 
 
 def read(journal: Path) -> Copy | None:

@@ -14,10 +14,10 @@ from dataclasses import replace
 import psutil
 
 from llmos import __version__
-from llmos.abi.api_types import Status
+from llmos.abi.api_types import JournalSnapshot, Status
 from llmos.abi.device import Device
 from llmos.abi.engine import DEFAULT
-from llmos.abi.error import LlmosError
+from llmos.abi.error import LlmosError, Unavailable
 from llmos.abi.frame import Job, Requested, RouteCalled
 from llmos.abi.process import Process, State
 from llmos.abi.upload import uploads_in
@@ -282,6 +282,16 @@ class Kernel:
             wakes=dict(self._wakes),
             processes=dict(Counter(str(process.state) for process in self._table.processes.values())),
         )
+
+    async def snapshot(self) -> JournalSnapshot:
+        """Write the journal's snapshot, with all that was acknowledged until now, and the copy beside it."""
+        asked_at = time.time()  # the copy's clock
+        await self._loop.compact()
+        found = await asyncio.to_thread(journal_copy.read, self._config.home / JOURNAL)
+        if found is None or found.at < asked_at:  # keeping it failed, and that is no error of the journal
+            place = journal_copy.place(self._config.home / JOURNAL)
+            raise Unavailable(f"The snapshot {place} could not be written. Is the disk full? See the daemon's log")
+        return JournalSnapshot(str(self._config.home), found.at, len(found.body))
 
     # Connections of the loop.
 

@@ -63,6 +63,14 @@ class Loop:
         self._inbox.put_nowait((event, waiter))
         await waiter
 
+    async def compact(self) -> None:
+        """Write the journal's snapshot now, with all that was acknowledged before; raises if it could not be."""
+        if self._is_over:
+            raise Unavailable("The daemon is going down")
+        waiter: Waiter = asyncio.get_running_loop().create_future()
+        self._inbox.put_nowait((None, waiter))
+        await waiter
+
     async def run(self) -> None:
         """Run until cancelled."""
         clock = asyncio.get_running_loop().time
@@ -74,6 +82,8 @@ class Loop:
                         event, waiter = await self._inbox.get()
                     if event is not None:
                         await self._take(event, waiter)
+                    elif waiter is not None:
+                        await self._compact(waiter)
                     if event is not None and event.is_quiet and clock() < look_at:
                         continue
                 if clock() >= look_at:
@@ -141,11 +151,15 @@ class Loop:
         if self._journal.appended >= COMPACT_EVERY:
             await self._compact()
 
-    async def _compact(self) -> None:
+    async def _compact(self, waiter: Waiter | None = None) -> None:
         try:
             await asyncio.to_thread(self._journal.compact, self._table.snapshot())
+            self._is_behind = False
         except LlmosError as error:
             log.error("the journal stays long: %s", error.message)  # the message says everything
+            _refuse(waiter, error)
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
     def _audit(self) -> None:
         try:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar, overload
 
 import httpx
 
-from llmos.abi.api_types import DiskUse, Model, Status, StreamEvent, Verified, stream_event_of
+from llmos.abi.api_types import DiskUse, JournalSnapshot, Model, Status, StreamEvent, Verified, stream_event_of
 from llmos.abi.batch import BatchInfo
 from llmos.abi.call_record import CallRecord
 from llmos.abi.check_marks import CheckSummary
@@ -83,6 +83,10 @@ class Client:
     def gc(self) -> int:
         """Delete everything that no name refers to; returns the freed bytes."""
         return self._ask(request.collect())
+
+    def snapshot(self) -> JournalSnapshot:
+        """Write the snapshot beside the daemon's journal, with all that was acknowledged until now, for a backup."""
+        return self._ask(request.snapshot())
 
     def verify(self) -> Verified:
         """Read every byte of the store; returns the files that are damaged."""

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from llmos.abi.api_types import DiskUse, Model, Status, Verified, process_of
+from llmos.abi.api_types import DiskUse, JournalSnapshot, Model, Status, Verified, process_of
 from llmos.abi.batch import BatchInfo
 from llmos.abi.check_marks import CheckSummary
 from llmos.abi.device import Device
@@ -80,6 +80,10 @@ def disk() -> Request[DiskUse]:
 
 def collect() -> Request[int]:
     return Request("POST", "/v1/gc", lambda answer: int(answer["freed_bytes"]))
+
+
+def snapshot() -> Request[JournalSnapshot]:
+    return Request("POST", "/v1/snapshot", _one(JournalSnapshot))
 
 
 def verify() -> Request[Verified]:

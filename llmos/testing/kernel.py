@@ -13,7 +13,7 @@ from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any
 from weakref import finalize
 
-from llmos.abi.api_types import Damage, DiskUse, ModelView, Status, StreamEvent, Verified
+from llmos.abi.api_types import Damage, DiskUse, JournalSnapshot, ModelView, Status, StreamEvent, Verified
 from llmos.abi.call import Call, CallRequest, Chunk, check_inputs
 from llmos.abi.capability import allowed_tasks, capabilities_of
 from llmos.abi.device import Device, Lease, LeaseKind
@@ -494,6 +494,9 @@ class MemoryKernel:
         return Status(
             "0.0.0", 4242, "/home/box", NOON, 40_000_000, True, devices, (lease,), free, 0, states, {"minilm:1": 2}
         )
+
+    async def snapshot(self) -> JournalSnapshot:
+        return JournalSnapshot("/home/box", NOON, 2_000)
 
 
 if TYPE_CHECKING:

@@ -1,0 +1,47 @@
+"""Which files of a home a backup holds."""
+
+from __future__ import annotations
+
+from homes import stocked_home
+
+from llmos.backup.home_files import checkpoint_identity, page_files, plain_files, scratch_files
+
+
+def test_promotions_come_before_the_versions_that_they_name(tmp_path):
+    home = stocked_home(tmp_path)
+    names = [path.relative_to(home).as_posix() for path in plain_files(home)]
+    assert names.index("names/mood/promoted.json") < names.index("names/mood/1.json")
+    assert {"config.toml", "later/page.txt", "names/tiny/1.json"} <= set(names)
+    assert not [name for name in names if name.startswith(("models/", "blobs/", "journal", "run/"))]
+
+
+def test_half_written_files_links_and_logs_of_databases_are_left_out(tmp_path):
+    (tmp_path / "rows").mkdir()
+    for name in ("rows.db", "rows.db-wal", ".tmp-x", "lonely-wal"):
+        (tmp_path / "rows" / name).touch()
+    (tmp_path / "rows" / "link").symlink_to("/etc/passwd")
+    assert [path.name for path in plain_files(tmp_path)] == ["lonely-wal", "rows.db"]
+
+
+def test_a_page_names_its_blobs_and_other_pages_none(tmp_path):
+    home = stocked_home(tmp_path)
+    page = home / "names" / "tiny" / "1.json"
+    found = page_files(home, page, page.read_bytes())
+    assert found is not None
+    assert all((home / "blobs" / file.digest).exists() for file in found.files)
+    promoted = page.with_name("promoted.json")
+    assert page_files(home, promoted, promoted.read_bytes()) is None
+
+
+def test_a_checkpoint_is_another_when_a_file_of_it_is_replaced_and_not_when_one_is_drafted(tmp_path):
+    step = tmp_path / "scratch" / "7" / "step-1"
+    step.mkdir(parents=True)
+    (step / "state.json").write_text("1")
+    before = checkpoint_identity(tmp_path, 7)
+    (tmp_path / "scratch" / "7" / "draft").mkdir()
+    (tmp_path / "scratch" / "7" / "draft" / "state.json").write_text("2")
+    assert checkpoint_identity(tmp_path, 7) == before
+    (step / "new").write_text("1")
+    (step / "new").replace(step / "state.json")
+    assert checkpoint_identity(tmp_path, 7) != before
+    assert scratch_files(tmp_path, 8) == []
