@@ -33,7 +33,7 @@ def test_a_page_names_its_blobs_and_other_pages_none(tmp_path):
     assert page_files(home, promoted, promoted.read_bytes()) is None
 
 
-def test_a_checkpoint_is_another_when_a_file_of_it_is_replaced_and_not_when_one_is_drafted(tmp_path):
+def test_a_replaced_file_makes_another_checkpoint_and_a_draft_does_not(tmp_path):
     step = tmp_path / "scratch" / "7" / "step-1"
     step.mkdir(parents=True)
     (step / "state.json").write_text("1")

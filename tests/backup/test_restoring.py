@@ -75,7 +75,7 @@ def test_a_damaged_backup_is_not_restored_and_no_daemon_starts_on_it(tmp_path, h
         pass
 
 
-def test_a_restore_that_is_killed_on_the_way_is_refused_by_the_daemon_and_can_be_repeated(tmp_path, home):
+def test_a_killed_restore_is_refused_by_the_daemon_and_can_be_repeated(tmp_path, home):
     take(home, tmp_path / "bak", lambda: freshen(home))
     new, whole = tmp_path / "new", contents(home).keys()
     for _ in killed_along_the_way(lambda: restore(tmp_path / "bak", new)):
