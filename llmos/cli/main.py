@@ -12,8 +12,8 @@ import typer
 from llmos.cli import (
     adapt,
     ask,
-    batch,
     backup,
+    batch,
     behaviour,
     chat,
     daemon,

@@ -55,4 +55,5 @@ def test_pairs_are_learned_at_a_lower_rate_than_a_method_has_else(method: str, r
 
     recipe = resolve(Recipe("classify", "n", "tiny:1", Data("rows.csv"), method=method), 100, 2)
     assert contrastive_recipe(recipe).learning_rate == pytest.approx(rate)
-    assert recipe.learning_rate is not None and rate <= recipe.learning_rate
+    assert recipe.learning_rate is not None
+    assert rate <= recipe.learning_rate
