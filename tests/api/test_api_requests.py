@@ -113,3 +113,11 @@ def test_lost_records_are_a_metric(ask_logged):
     text = ask_logged("GET", "/metrics").text
     assert "llmos_request_log_records_total 1.0" in text
     assert "llmos_request_log_lost_total 0.0" in text
+
+
+def test_a_response_that_must_not_be_stored_is_logged_without_its_text(ask_logged):
+    body = {"model": "smollm2", "input": "hello", "user": "ann"}
+    stored, kept_out = (ask_logged("POST", "/v1/responses", {**body, "store": store}) for store in (True, False))
+    assert (stored.status_code, kept_out.status_code) == (200, 200)
+    found = [ask_logged("GET", f"/v1/requests/{one.headers['x-request-id']}").json() for one in (stored, kept_out)]
+    assert [(one["user"], one["inputs"] is None) for one in found] == [("ann", False), ("ann", True)]

@@ -57,7 +57,10 @@ class TextConfig(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class ResponseRequest(CallFields, kw_only=True, forbid_unknown_fields=True):
-    """A conversation as `input`, with `instructions` before it. Nothing is kept: `store` is accepted and ignored."""
+    """A conversation as `input`, with `instructions` before it. No response is kept to be asked for again.
+
+    `store: false` keeps its text out of the request log too.
+    """
 
     input: str | list[dict[str, Json]]
     instructions: str | None = None
@@ -84,6 +87,8 @@ class ResponseRequest(CallFields, kw_only=True, forbid_unknown_fields=True):
             "timeout_s": self.timeout_s,
             "priority": self.runs_as,
             "engine": self.engine,
+            "user": self.user,
+            "store": self.store,
             "max_tokens": self.max_output_tokens,
             "temperature": self.temperature,
             "top_p": self.top_p,
