@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 SHOWN_NUMBERS = 6
-SOME_HAVE = ("logprobs", "abstained", "set")
+SOME_HAVE = ("logprobs", "abstained", "set", "stop")
 
 
 def run(
