@@ -82,6 +82,13 @@ def found(home: Path) -> int | None:
     return daemon.os_pid
 
 
+def await_nobody(home: Path) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while (daemon := found(home)) is not None:
+        assert time.monotonic() < deadline, f"{daemon} is still a daemon of {home}"
+        os.sched_yield()
+
+
 @contextmanager
 def sleeper(**environ: str) -> Iterator[subprocess.Popen[str]]:
     """A process that does nothing, with this in its environment."""
@@ -126,6 +133,7 @@ def test_of_two_daemons_of_one_name_each_is_that_of_where_its_home_lies_now(tmp_
         with up(home, free_port()) as second:
             assert (found(home), found(moved)) == (second.pid, first.pid)
         assert second.returncode is not None
+        await_nobody(home)  # what it had forked last may be about to run another program still
         assert (found(home), found(moved)) == (None, first.pid)
 
 

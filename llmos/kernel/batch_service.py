@@ -23,6 +23,7 @@ from llmos.abi.upload import FILE_PREFIX, is_upload
 from llmos.abi.wire import from_json
 from llmos.kernel.file_service import FileService, upload_of
 from llmos.kernel.interface import ProcessesInterface
+from llmos.kernel.programs.batch import PROGRAM as BATCH
 from llmos.kernel.store.records import Records
 
 MOST_BATCHES = 2_000  # kept; the oldest that have ended make room
@@ -52,7 +53,7 @@ class BatchService:
     async def start(self) -> None:
         """Read the records, and make up for what happened while nobody looked."""
         await asyncio.to_thread(self._records.read)
-        known = {str(one.spec.args.get("batch")): one for one in self._processes().all() if _is_batch(one)}
+        known = {str(one.spec.args.get("batch")): one for one in self._processes().all() if BATCH.runs(one)}
         for batch in list(self._records.known.values()):
             if batch.state is not None:
                 continue
@@ -225,7 +226,3 @@ def end_of(batch: Batch, state: BatchState, process: Process | None, now: float)
     return replace(
         state, status=BatchStatus.FAILED, faults=(*state.faults, LineFault("process_failed", said)), ended_at=now
     )
-
-
-def _is_batch(process: Process) -> bool:
-    return process.spec.program == "batch"

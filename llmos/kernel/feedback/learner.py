@@ -136,7 +136,7 @@ class FeedbackLearner:
                 due = await asyncio.to_thread(next_step, order, counts, self._store, processes)
                 if isinstance(due, Spec):
                     begun = await self._processes.submit(due)
-                    if begun.spec.program == LEARN_DATA.name:
+                    if LEARN_DATA.runs(begun):
                         await self._write(replace(order, upto=int(begun.spec.args["upto"])))
                 elif due is not None:
                     await self._processes.resume(due)
@@ -243,16 +243,16 @@ def processes_of(name: str, processes: Iterable[Process]) -> list[Process]:
 def learned_by(process: Process) -> str | None:
     """The name that a process learns for; None if it does something else."""
     args = process.spec.args
-    if process.spec.program == LEARN_DATA.name:
+    if LEARN_DATA.runs(process):
         return str(args.get("model"))
     name = str(args.get("name") or "")
-    is_own = process.spec.program == TRAIN.name and name and args.get("labelling") == dataset_name(name)
+    is_own = TRAIN.runs(process) and name and args.get("labelling") == dataset_name(name)
     return name if is_own else None
 
 
 def last_begun(order: LearnOrder, processes: Iterable[Process]) -> int:
     """The last row that anything has been begun with."""
-    own = [one for one in processes_of(order.name, processes) if one.spec.program == LEARN_DATA.name]
+    own = [one for one in processes_of(order.name, processes) if LEARN_DATA.runs(one)]
     return max([order.upto, *(int(one.spec.args.get("upto") or 0) for one in own)])
 
 
@@ -265,7 +265,7 @@ def newest_dataset(name: str, store: Store) -> DatasetManifest | None:
 def is_learned(dataset: DatasetManifest, store: Store, own: Iterable[Process]) -> bool:
     """Whether a training on this dataset has been begun."""
     recipes = [one.lineage.get("recipe") or {} for one in store.manifests()]
-    recipes += [one.spec.args for one in own if one.spec.program == TRAIN.name]
+    recipes += [one.spec.args for one in own if TRAIN.runs(one)]
     return any(_source(one) == dataset.ref for one in recipes)
 
 

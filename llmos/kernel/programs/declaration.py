@@ -83,6 +83,10 @@ class Declaration:
     default_priority: ClassVar[Priority] = Priority.BATCH
     traits: ClassVar[Traits] = Traits()
 
+    def runs(self, process: Process) -> bool:
+        """Whether the process is one of this program."""
+        return process.spec.program == self.name
+
     def check(self, spec: Spec, model: Manifest | None, facts: AdmissionFacts) -> Spec:
         """The spec with defaults filled in; raises for arguments that cannot work."""
         return spec

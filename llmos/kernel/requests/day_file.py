@@ -58,7 +58,7 @@ def find(path: Path, wanted: RequestFilter, limit: int) -> list[CallRecord]:
     """The records that are wanted of one day, the newest first, without their texts."""
     where, values = _conditions(wanted)
     names = ", ".join("NULL" if one in TEXTS else one for one in COLUMNS)
-    query = f"SELECT {names} FROM calls WHERE {where} ORDER BY at DESC LIMIT ?"
+    query = f"SELECT {names} FROM calls WHERE {where} ORDER BY at DESC, id DESC LIMIT ?"
     with open_day(path) as database:
         return [_record(row) for row in database.execute(query, (*values, limit))]
 
