@@ -212,7 +212,10 @@ class BatchService:
     def _read_state(self, name: str) -> BatchState:
         try:
             return from_json((self._folder / name / STATE).read_bytes(), BatchState)
-        except (OSError, LlmosError):  # it has not begun
+        except FileNotFoundError:  # it has not begun
+            return BatchState()
+        except (OSError, LlmosError):  # one batch that cannot be read must not hide the others
+            log.exception("the state of batch %s", name)
             return BatchState()
 
 

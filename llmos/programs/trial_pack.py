@@ -110,7 +110,7 @@ def _print_message(number: int, progress: Progress) -> None:
 
 
 def metric_of(run: Trainer) -> float:
-    """The validation metric of what a trial would give now: its best epoch, or its present weights."""
+    """The validation metric of what a trial would give now: its best epoch if that would be kept, else its weights."""
     position = run.position
     if position.marks and position.marks[-1].step == position.step:
         present = position.marks[-1].metric

@@ -141,7 +141,7 @@ class JobEventList(msgspec.Struct):
 
 
 class CheckpointView(msgspec.Struct):
-    """The model that a job has made. There is one for a job: that of the best epoch."""
+    """The model that a job has made. There is one for a job: that of the weights it keeps."""
 
     id: str
     created_at: int
