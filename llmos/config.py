@@ -29,6 +29,7 @@ from llmos.abi.setting_values import text as _text
 from llmos.abi.setting_values import whole as _whole
 
 FLAGS = ("host", "port", "engine", "insecure")  # of `llmos up`; every other setting is one of its --set
+LOCAL_KEY = "local.key"  # in the home: what this user's commands call with, made at each start of the daemon
 HUB_TOKEN = "HF_TOKEN"  # where the hub's own tools look for it
 
 
@@ -57,6 +58,7 @@ class Config:
     max_connections: int = 1024
     catalog: Path | None = None
     hub_token: str = field(default="", repr=False)
+    api_key: str = field(default="", repr=False)
     endpoint_hosts: tuple[str, ...] = ()
     endpoint_key: str = field(default="", repr=False)
     log_level: str = "info"
@@ -230,8 +232,15 @@ SETTINGS: tuple[Setting, ...] = (
         "insecure",
         _flag,
         "true or false",
-        "Allow an address that other machines can reach, although there is no authentication: whoever reaches the port "
-        "may use it. Without it the daemon starts only on a loopback address",
+        "Allow an address that other machines can reach while there is no key: whoever reaches the port may use it. "
+        "Without it the daemon starts there only if there is a key (`llmos key create`)",
+    ),
+    Setting(
+        "api_key",
+        _text,
+        "a key",
+        "The key that commands and the Python client call with. Without it, those of the home's owner need none on the "
+        "daemon's own machine. Never pass it as a flag: other users can see flags",
     ),
     Setting(
         "endpoint_hosts",

@@ -30,6 +30,7 @@ from llmos.home import LOCK, inode_of
 from llmos.kernel.file_modes import check_home, check_restored, close_home, make_private
 from llmos.kernel.journal import restore
 from llmos.kernel.kernel import JOURNAL, Kernel
+from llmos.kernel.keys.key_store import KeyStore, has_keys
 from llmos.notify import notifying
 
 BACKLOG = 2048
@@ -146,6 +147,14 @@ def holding_home(home: Path, *, is_restoring: bool = False) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def own_keys(home: Path) -> Iterator[KeyStore]:
+    """The keys of a home whose daemon does not run; AlreadyRunning if it does."""
+    make_private()
+    with holding_home(home):
+        yield KeyStore(home)
+
+
+@contextlib.contextmanager
 def listening(config: Config) -> Iterator[socket.socket]:
     """The socket that the api will be served on."""
     try:
@@ -154,10 +163,10 @@ def listening(config: Config) -> Iterator[socket.socket]:
         raise Unavailable(
             f"No address {config.host!r}: {error.strerror}. Choose another: LLMOS_HOST", key="host", value=config.host
         ) from error
-    if not (is_loopback(str(address[0])) or config.insecure):
+    if not (is_loopback(str(address[0])) or config.insecure or has_keys(config.home)):
         raise NotLoopback(
-            f"{config.host} can be reached from other machines, and there is no authentication: whoever reaches the "
-            "port may use it. Listen on 127.0.0.1, or allow it: llmos up --insecure, or the setting insecure = true",
+            f"{config.host} can be reached from other machines, and there is no key: whoever reaches the port could "
+            "use it. Make a key first: llmos key create. Or listen on 127.0.0.1, or allow it: llmos up --insecure",
             key="insecure",
             value=config.host,
         )

@@ -110,10 +110,31 @@ class BadHost(BadInput):
     code = "bad_host"
 
 
+class Unauthorized(LlmosError):
+    """The request has no valid key; detail: reason, which is missing, unknown or expired.
+
+    The code is the one that OpenAI's clients know.
+    """
+
+    code = "invalid_api_key"
+
+
 class Forbidden(LlmosError):
     """The daemon does not allow this; detail: key, the setting that would allow it, and value."""
 
     code = "forbidden"
+
+
+class ScopeMissing(Forbidden):
+    """The request's key lacks a scope; detail: needs, of which one is enough, and has."""
+
+    code = "scope_missing"
+
+
+class ModelNotAllowed(Forbidden):
+    """The request's key is not for this model; detail: model."""
+
+    code = "model_not_allowed"
 
 
 class HostNotAllowed(Forbidden):
@@ -164,6 +185,12 @@ class DatasetNotFound(NotFound):
     code = "dataset_not_found"
 
 
+class KeyNotFound(NotFound):
+    """No key has this id; detail: id."""
+
+    code = "key_not_found"
+
+
 class UploadNotFound(NotFound):
     """No uploaded file has this id, or its time is over; detail: upload."""
 
@@ -210,6 +237,15 @@ class Busy(Unavailable):
     """The queue of this priority is full; detail: model, waiting, limit, retry_after_s."""
 
     code = "busy"
+
+
+class RateLimited(Busy):
+    """A key has used what it may; detail: limit, used, unit, per (minute, day or moment), retry_after_s.
+
+    The code is the one that OpenAI's clients know.
+    """
+
+    code = "rate_limit_exceeded"
 
 
 class TimedOut(Unavailable):

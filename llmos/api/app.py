@@ -26,6 +26,8 @@ from llmos.api.exchange import Leaving
 from llmos.api.feedback import Feedback
 from llmos.api.guard import Guard, let_read
 from llmos.api.health import Health
+from llmos.api.key_guard import OWN, KeyGuard, visit_of
+from llmos.api.keys import KeyRoutes
 from llmos.api.metrics import Metrics
 from llmos.api.models import Models
 from llmos.api.openai import OpenAI
@@ -62,8 +64,11 @@ class App:
     Starlette's class would add two layers that catch errors; every route here has an error boundary already.
     """
 
-    def __init__(self, found: Sequence[Endpoint], guard: Guard, budget: BodyBudget, meter: Meter) -> None:
+    def __init__(
+        self, found: Sequence[Endpoint], guard: Guard, keys: KeyGuard, budget: BodyBudget, meter: Meter
+    ) -> None:
         self._guard = guard
+        self._keys = keys
         self._budget = budget
         self._refused = meter.refusals
         places: dict[str, Route] = {}
@@ -88,10 +93,14 @@ class App:
             if answer is not None:
                 # The call's id, which OpenAI's clients put into their exceptions.
                 answer.raw_headers.append((b"x-request-id", call_id.encode()))
+                if (visit := visit_of(scope)) is not None:
+                    answer.raw_headers += visit.headers()
                 if self._guard.knows_origins:
                     let_read(verdict.origin, answer.raw_headers)
                 await answer(scope, receive, send)
         finally:
+            if (visit := visit_of(scope)) is not None:
+                visit.leave()
             share.give_back()
 
     async def answer_route(self, call: RouteCalled) -> RouteReplied:
@@ -107,6 +116,7 @@ class App:
             "call_id": call_id,
             "share": share,
             "leaving": Leaving(),
+            OWN: True,
         }
         try:
             answer = await self._answer(Request(scope, _body_of(call)))
@@ -124,7 +134,13 @@ class App:
         door = None if place is None else place.doors.get("GET" if method == "HEAD" else method)
         if (b"upgrade", b"websocket") in scope["headers"]:
             return BadInput(NO_WEBSOCKETS)
-        return self._no_door(request, place) if door is None else await door.answer(request)
+        if door is None:
+            return self._no_door(request, place)
+        try:
+            self._keys.enter(scope, door.scopes)
+        except LlmosError as error:
+            return error
+        return await door.answer(request)
 
     def _refusal(
         self, error: LlmosError, *, status: int | None = None, headers: dict[str, str] | None = None
@@ -171,7 +187,7 @@ def create_app(kernel: KernelInterface, config: Config) -> App:
     """Create the app that serves this kernel."""
     budget = BodyBudget(max(config.max_held_bytes, config.max_body_bytes))
     meter = Meter()
-    return App(endpoints(kernel, config, meter), Guard(config), budget, meter)
+    return App(endpoints(kernel, config, meter), Guard(config), KeyGuard(kernel.keys), budget, meter)
 
 
 def endpoints(kernel: KernelInterface, config: Config, meter: Meter | None = None) -> list[Endpoint]:
@@ -189,6 +205,7 @@ def endpoints(kernel: KernelInterface, config: Config, meter: Meter | None = Non
         *UploadRoutes(kernel, bodies).endpoints(),
         *Requests(kernel).endpoints(),
         *Feedback(kernel, bodies).endpoints(),
+        *KeyRoutes(kernel, bodies).endpoints(),
         *Events(kernel).endpoints(),
         *Health(kernel).endpoints(),
         *Metrics(kernel, meter).endpoints(),

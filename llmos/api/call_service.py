@@ -6,7 +6,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter, time
 from types import TracebackType
 from typing import Annotated
@@ -30,6 +30,7 @@ from llmos.abi.histogram import Histogram
 from llmos.abi.json_type import Json
 from llmos.abi.process import Priority
 from llmos.api.exchange import Attended
+from llmos.api.key_guard import Visit, visit_of
 from llmos.kernel.interface import KernelInterface, RequestsInterface
 
 BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
@@ -144,8 +145,11 @@ class CallApi:
 
     async def whole(self, wanted: Wanted, request: Request) -> Chunk:
         """The whole answer; Cancelled if the client left first."""
+        visit, held = visit_of(request.scope), 0
+        if visit is not None:
+            wanted, held = _take(visit, wanted, request)
         try:
-            with Attended(request.scope, request.receive), self._count_call(wanted, request.scope) as counted:
+            with Attended(request.scope, request.receive), self._count_call(wanted, request.scope, held) as counted:
                 return counted.count_piece(await self._calls.answer(wanted.call))
         except BadInput as error:
             raise name_input(error, wanted.field) from error
@@ -156,7 +160,10 @@ class CallApi:
 
         The first chunk is awaited here, so that an error before it still has its own HTTP status.
         """
-        chunks = self._pieces(wanted, request.scope)
+        visit, held = visit_of(request.scope), 0
+        if visit is not None:
+            wanted, held = _take(visit, wanted, request)
+        chunks = self._pieces(wanted, request.scope, held)
         with Attended(request.scope, request.receive):
             async for first in chunks:
                 return _led_by(first, chunks)
@@ -164,18 +171,18 @@ class CallApi:
         await chunks.aclose()
         raise _client_left()
 
-    async def _pieces(self, wanted: Wanted, scope: Scope) -> AsyncGenerator[Chunk, None]:
+    async def _pieces(self, wanted: Wanted, scope: Scope, held: int) -> AsyncGenerator[Chunk, None]:
         chunks = self._calls.stream(wanted.call)
         try:
-            with self._count_call(wanted, scope, is_streamed=True) as counted:
+            with self._count_call(wanted, scope, held, is_streamed=True) as counted:
                 async with aclosing(chunks):
                     async for chunk in chunks:
                         yield counted.count_piece(chunk)
         except BadInput as error:
             raise name_input(error, wanted.field) from error
 
-    def _count_call(self, wanted: Wanted, scope: Scope, *, is_streamed: bool = False) -> CountedCall:
-        return CountedCall(self._meter, self._requests, wanted, scope, is_streamed=is_streamed)
+    def _count_call(self, wanted: Wanted, scope: Scope, held: int, *, is_streamed: bool = False) -> CountedCall:
+        return CountedCall(self._meter, self._requests, wanted, scope, held=held, is_streamed=is_streamed)
 
 
 class CountedCall:
@@ -188,8 +195,10 @@ class CountedCall:
         wanted: Wanted,
         scope: Scope,
         *,
+        held: int = 0,
         is_streamed: bool = False,
     ) -> None:
+        """`held` are the tokens that the call holds of its key's limits, which are settled here."""
         self._meter = meter
         self._requests = requests
         self._wanted = wanted
@@ -197,6 +206,7 @@ class CountedCall:
         self._is_streamed = is_streamed
         self._keeps_text = requests.keeps_text and wanted.store is not False
         self._outputs: list[Json] = []
+        self._visit, self._held = visit_of(scope), held
         self._outcome = "cancelled"
         self._first_at: float | None = None
         self._tokens = Tokens()
@@ -225,6 +235,10 @@ class CountedCall:
         wanted = self._wanted
         now = perf_counter()
         self._meter.count(wanted.task, wanted.model, self._outcome, now - self._started, self._tokens)
+        if self._visit is not None:
+            used = self._tokens.prompt + self._tokens.completion
+            # a client that leaves before the end has used what it held: it must not gain by leaving
+            self._visit.settle(self._held, self._held if self._outcome == Cancelled.code else used)
         if self._requests.is_on:
             self._requests.note(self._record(now - self._started))
         if self._is_streamed and self._first_at is not None:
@@ -254,6 +268,12 @@ class CountedCall:
             wanted.call.inputs if self._keeps_text else None,
             outputs,
         )
+
+
+def _take(visit: Visit, wanted: Wanted, request: Request) -> tuple[Wanted, int]:
+    """The call as the request's key may make it, and the tokens that it holds."""
+    call, held = visit.take_call(wanted.call, request.scope["share"].size_bytes)
+    return replace(wanted, call=call), held
 
 
 def without_unset(said: dict[str, Json]) -> dict[str, Json]:

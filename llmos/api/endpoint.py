@@ -139,7 +139,9 @@ class ErrorBoundary:
                 answer = await compress_answer(answer, scope)
         except LlmosError as error:
             self._refused[error.code] += 1
-            return refusal(error, headers=self._headers, shape=self._shape)
+            visit = scope.get("visit")
+            told = error if visit is None else visit.without_others(error)
+            return refusal(told, headers=self._headers, shape=self._shape)
         except ClientDisconnect:
             log.debug("%s %s: the client left before its body was there", scope["method"], scope["path"])
             return None

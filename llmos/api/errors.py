@@ -24,12 +24,14 @@ from llmos.abi.error import (
     TimedOut,
     TooLong,
     TooSlow,
+    Unauthorized,
     Unavailable,
     fault_of,
 )
 
 STATUS: dict[type[BaseException], int] = {
     BadInput: 400,
+    Unauthorized: 401,
     Forbidden: 403,
     NotFound: 404,
     Conflict: 409,
@@ -101,6 +103,9 @@ def refusal(
 ) -> Response:
     """The response to a request that failed with this error."""
     number = status_of(error) if status is None else status
+    if isinstance(error, Unauthorized):
+        sent = ', error="invalid_token"' if error.detail.get("reason") != "missing" else ""
+        headers = {**(headers or {}), "WWW-Authenticate": f'Bearer realm="llmos"{sent}'}
     if isinstance(error, Busy):
         headers = {**(headers or {}), "Retry-After": str(error.detail.get("retry_after_s", 1))}
     body = msgspec.json.encode(shape.body(fault_of(error), number), enc_hook=repr)

@@ -22,6 +22,7 @@ from llmos.abi.row_outcome import MOST_ERRORS, ErrorFilter, RowErrors, parse_sli
 from llmos.abi.wire import to_plain
 from llmos.api.endpoint import Bodies, Endpoint, Reply, reply
 from llmos.api.errors import CREATED
+from llmos.api.key_guard import may_use
 from llmos.api.query import Query, asked_of
 from llmos.kernel.interface import KernelInterface
 from llmos.kernel.programs.arguments import check_arguments
@@ -194,7 +195,7 @@ class Models:
         ]
 
     async def list(self, request: Request) -> Reply:
-        views = self._models.all()
+        views = [view for view in self._models.all() if may_use(request, view.manifest.ref)]
         named = [_model_json(view) | {"id": view.manifest.name} for view in views if view.is_promoted]
         return reply({"object": "list", "data": [*named, *map(_model_json, views)]})
 

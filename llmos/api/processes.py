@@ -19,6 +19,7 @@ from llmos.abi.process import Priority, Process, Program, Spec
 from llmos.api.call_service import one_priority
 from llmos.api.endpoint import Bodies, Endpoint, Media, Reply, reply
 from llmos.api.errors import CREATED, shape_of
+from llmos.api.key_guard import check_model, permit
 from llmos.api.query import Query, asked_of
 from llmos.api.stream import EVENTS, ServerSentEvents, event
 from llmos.kernel.interface import KernelInterface
@@ -113,9 +114,13 @@ class Processes:
 
     async def start(self, request: Request) -> Reply:
         body = await self._bodies.read(request, START)
+        program = declaration_of(body.program)
+        permit(request, program.scope)
+        for name in ("name", "model") if program.scope is not KeyScope.DATA else ():
+            check_model(request, body.args.get(name))
         check_arguments(body.program, body.args)
         asked = one_priority(body.priority, body.earlier_priority)
-        priority = asked or declaration_of(body.program).default_priority
+        priority = asked or program.default_priority
         args = {key: value for key, value in body.args.items() if value is not None}
         process = await self._processes.submit(Spec(body.program, args, body.title, priority, body.device))
         return reply(process_json(process), CREATED)
@@ -151,20 +156,26 @@ class Processes:
 
     async def kill(self, request: Request) -> Reply:
         body = await self._bodies.read(request, KILL)
-        return reply(process_json(await self._processes.kill(_pid(request), force=body.force)))
+        return reply(process_json(await self._processes.kill(self._steered_pid(request), force=body.force)))
 
     async def suspend(self, request: Request) -> Reply:
-        return reply(process_json(await self._processes.suspend(_pid(request))))
+        return reply(process_json(await self._processes.suspend(self._steered_pid(request))))
 
     async def resume(self, request: Request) -> Reply:
-        return reply(process_json(await self._processes.resume(_pid(request))))
+        return reply(process_json(await self._processes.resume(self._steered_pid(request))))
 
     async def nice(self, request: Request) -> Reply:
         body = await self._bodies.read(request, NICE)
         priority = one_priority(body.priority, body.earlier_priority)
         if priority is None:
             raise BadInput("Missing required field `priority`: interactive, batch or background", key="priority")
-        return reply(process_json(await self._processes.nice(_pid(request), priority)))
+        return reply(process_json(await self._processes.nice(self._steered_pid(request), priority)))
+
+    def _steered_pid(self, request: Request) -> int:
+        """The pid of a process that the request's key may steer: as it may start one of its program."""
+        pid = _pid(request)
+        permit(request, declaration_of(self._processes.get(pid).spec.program).scope)
+        return pid
 
 
 def _pid(request: Request) -> int:

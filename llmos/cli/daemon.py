@@ -39,7 +39,7 @@ def up(
     foreground: Annotated[bool, typer.Option(help="Stay in this terminal and log to it.")] = False,
     insecure: Annotated[
         bool,
-        typer.Option("--insecure", help="Allow an address that other machines can reach; there is no authentication."),
+        typer.Option("--insecure", help="Allow an address that other machines can reach while there is no key."),
     ] = False,
     restore: Annotated[
         bool, typer.Option("--restore", help="Replace a damaged journal by the snapshot beside it.")

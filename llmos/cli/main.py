@@ -21,6 +21,7 @@ from llmos.cli import (
     doctor,
     errors,
     feedback,
+    keys,
     label,
     models,
     processes,
@@ -62,6 +63,7 @@ for room in (
 app.add_typer(data.app, name="data")
 app.add_typer(requests.app, name="requests")
 app.add_typer(feedback.app, name="feedback")
+app.add_typer(keys.app, name="key")
 for verb in ("demo", "bench"):
     if find_spec(f"llmos.cli.{verb}") is not None:
         app.command(verb)(getattr(__import__(f"llmos.cli.{verb}", fromlist=[verb]), verb))

@@ -18,7 +18,7 @@ ROOMS = (
     "uploads",
 )  # fmt: skip
 RESTORING = "restoring.json"  # there while a backup is restored, and after a restore that was broken off
-PAGES = ("journal.*", "daemon.*", "verified.json", "config.toml", "row.key", RESTORING)
+PAGES = ("journal.*", "daemon.*", "verified.json", "config.toml", "row.key", "keys.json", "local.key", RESTORING)
 SIGNS = ("daemon.lock", "journal.db", "journal.snapshot", "verified.json")
 NOBODYS = ("lost+found", ".tmp-*")
 log = logging.getLogger(__name__)

@@ -16,11 +16,13 @@ from llmos.abi.fine_tuning import FineTuningJob, JobEvent, JobRequest
 from llmos.abi.gate import Gate
 from llmos.abi.histogram import Histogram
 from llmos.abi.json_type import Json
+from llmos.abi.key import ApiKey, NewKey
 from llmos.abi.labelling import LabellingState
 from llmos.abi.learning import LearningState
 from llmos.abi.model import DatasetManifest
 from llmos.abi.process import Priority, Process, Spec
 from llmos.abi.upload import Upload
+from llmos.kernel.keys.key_ledger import KeyLedger, Moment
 from llmos.kernel.store.whole_file import WholeFile
 
 __all__ = [
@@ -31,6 +33,7 @@ __all__ = [
     "FilesInterface",
     "FineTuningInterface",
     "KernelInterface",
+    "KeysInterface",
     "LearningInterface",
     "ModelView",
     "ModelsInterface",
@@ -391,6 +394,34 @@ class FineTuningInterface(Protocol):
         ...
 
 
+class KeysInterface(Protocol):
+    """Keys, and the ledgers of their limits."""
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether requests need a key."""
+        ...
+
+    def moment(self) -> Moment: ...
+    def find(self, secret: str) -> ApiKey | None:
+        """The key of this secret; None for an unknown one, of which nothing is kept."""
+        ...
+
+    def ledger(self, key: ApiKey) -> KeyLedger: ...
+    def all(self) -> list[ApiKey]: ...
+    async def create(self, wanted: ApiKey) -> NewKey:
+        """Make a key with these rights; its id and time are given here. BadInput for one that could do nothing."""
+        ...
+
+    async def rotate(self, key_id: str, grace_s: float = 0.0) -> NewKey:
+        """Give a key another secret; the present one is taken for `grace_s` seconds more. KeyNotFound otherwise."""
+        ...
+
+    async def remove(self, key_id: str) -> ApiKey:
+        """Remove a key; KeyNotFound otherwise, Conflict for the last one where others can reach the daemon."""
+        ...
+
+
 class KernelInterface(Protocol):
     """The API's only access to the kernel. Methods raise the errors of abi/error.py."""
 
@@ -414,6 +445,9 @@ class KernelInterface(Protocol):
     def learning(self) -> LearningInterface: ...
     @property
     def fine_tuning(self) -> FineTuningInterface: ...
+    @property
+    def keys(self) -> KeysInterface: ...
+
     def devices(self) -> list[Device]: ...
     def status(self) -> Status: ...
     async def snapshot(self) -> JournalSnapshot:

@@ -21,7 +21,7 @@ from llmos.abi.error import LlmosError, Unavailable
 from llmos.abi.frame import Job, Requested, RouteCalled
 from llmos.abi.process import Process, State
 from llmos.abi.upload import uploads_in
-from llmos.config import Config
+from llmos.config import Config, is_loopback
 from llmos.home import end_children, end_orphans, is_stopped, mark
 from llmos.kernel import events as ev
 from llmos.kernel import journal_copy
@@ -41,6 +41,7 @@ from llmos.kernel.feedback.learner import FeedbackLearner
 from llmos.kernel.file_service import FileService
 from llmos.kernel.fine_tuning_service import FineTuningService
 from llmos.kernel.journal import Journal
+from llmos.kernel.keys.key_service import KeyService
 from llmos.kernel.loop import Loop, replay
 from llmos.kernel.paths import Roots
 from llmos.kernel.processes.child_requests import ChildRequests
@@ -63,7 +64,7 @@ log = logging.getLogger(__name__)
 
 
 class Kernel:
-    """One home's kernel: its `processes`, `models`, `calls`, files and batches.
+    """One home's kernel: its `processes`, `models`, `calls`, `keys`, files and batches.
 
     Call `start` first and `stop` at the end.
 
@@ -81,6 +82,7 @@ class Kernel:
     requests: RequestService
     feedback: FeedbackService
     learning: FeedbackLearner
+    keys: KeyService
 
     def __init__(
         self,
@@ -130,6 +132,9 @@ class Kernel:
             log.warning("%d processes that an earlier daemon of this home had left were ended", ended)
         limits = UploadLimits(config.max_upload_bytes, config.max_uploads_bytes, config.upload_lifetime_s)
         self._store = Store(config.home, config.catalog, limits)
+        is_open = not (is_loopback(config.host) or config.insecure)
+        self.keys = KeyService(config.home, must_stay=is_open, clock=self._clock, steady=self._steady)
+        self.keys.open_local()
         for damaged in self._store.damaged:
             log.error("damaged: %s", damaged)
         self._journal = Journal(config.home / JOURNAL)
@@ -249,6 +254,7 @@ class Kernel:
         self.files.close()
         await asyncio.to_thread(self.feedback.close)
         await asyncio.to_thread(self.requests.close)
+        self.keys.close()
         self._supervisor.close()
         end_children(os.getpid(), self._config.home)
         self._compact()

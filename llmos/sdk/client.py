@@ -20,6 +20,7 @@ from llmos.abi.error import LlmosError
 from llmos.abi.feedback import FeedbackRow
 from llmos.abi.gate import Gate
 from llmos.abi.json_type import Json
+from llmos.abi.key import ANY_MODEL, ApiKey, KeyLimits, KeyScope, NewKey
 from llmos.abi.labelling import LabellingState
 from llmos.abi.learning import FEEDBACK, LearningState
 from llmos.abi.model import DatasetManifest
@@ -29,6 +30,7 @@ from llmos.abi.row_outcome import RowErrors
 from llmos.abi.tuning import Leaderboard
 from llmos.abi.upload import Upload, is_upload, upload_id
 from llmos.sdk import feedback_requests, request, sending
+from llmos.sdk.authentication import auth_for
 from llmos.sdk.receiving import Receiving, export_target
 from llmos.sdk.request import Request
 from llmos.sdk.result import Result
@@ -48,11 +50,17 @@ OnUpload = Callable[[Upload], None]
 
 
 class Client:
-    """A client of the daemon. `base_url` is its address; by default the address that this user's daemon wrote down."""
+    """A client of the daemon. `base_url` is its address; by default the address that this user's daemon wrote down.
 
-    def __init__(self, base_url: str | None = None, *, timeout_s: float | None = 600.0) -> None:
+    `api_key` defaults to the setting of that name. Whoever owns the daemon's home needs none on its machine.
+    """
+
+    def __init__(
+        self, base_url: str | None = None, *, api_key: str | None = None, timeout_s: float | None = 600.0
+    ) -> None:
         self.url = address(base_url)
-        self._http = httpx.Client(base_url=self.url, timeout=timeouts(timeout_s), trust_env=False)
+        auth = auth_for(self.url, api_key)
+        self._http = httpx.Client(base_url=self.url, auth=auth, timeout=timeouts(timeout_s), trust_env=False)
         self.last_call_id = ""
         """The id of this client's last answer (`x-request-id`), by which feedback and the request log name a call."""
 
@@ -91,6 +99,31 @@ class Client:
     def verify(self) -> Verified:
         """Read every byte of the store; returns the files that are damaged."""
         return self._ask(request.verify())
+
+    def keys(self) -> list[ApiKey]:
+        """All keys, oldest first, without their secrets."""
+        return self._ask(request.keys())
+
+    def create_key(
+        self,
+        name: str = "",
+        *,
+        scopes: Sequence[KeyScope | str] = (KeyScope.INFER,),
+        models: Sequence[str] = ANY_MODEL,
+        expires_at: float | None = None,
+        limits: KeyLimits | None = None,
+        priority: Priority | str = Priority.INTERACTIVE,
+    ) -> NewKey:
+        """Make a key; its `secret` is shown nowhere else. `models` may be globs of names; `priority` is the highest."""
+        return self._ask(request.create_key(name, scopes, models, expires_at, limits, priority))
+
+    def rotate_key(self, key_id: str, *, grace_s: float = 0.0) -> NewKey:
+        """Give a key another secret; the present one is taken for `grace_s` seconds more."""
+        return self._ask(request.rotate_key(key_id, grace_s))
+
+    def remove_key(self, key_id: str) -> list[str]:
+        """Remove a key; returns its id."""
+        return self._ask(request.remove_key(key_id))
 
     def models(self) -> list[Model]:
         """All versions of all models and bases."""

@@ -19,6 +19,7 @@ from llmos.abi.device import Device
 from llmos.abi.error import BadInput, BadSetting
 from llmos.abi.gate import SUITE, Gate
 from llmos.abi.json_type import Json
+from llmos.abi.key import ApiKey, KeyLimits, KeyScope, NewKey
 from llmos.abi.labelling import LabellingState
 from llmos.abi.method import setting_names
 from llmos.abi.model import DatasetManifest
@@ -72,6 +73,31 @@ def status() -> Request[Status]:
 
 def devices() -> Request[list[Device]]:
     return Request("GET", "/v1/devices", _many(Device))
+
+
+def keys() -> Request[list[ApiKey]]:
+    return Request("GET", "/v1/keys", _many(ApiKey))
+
+
+def create_key(
+    name: str,
+    scopes: Sequence[KeyScope | str],
+    models: Sequence[str],
+    expires_at: float | None,
+    limits: KeyLimits | None,
+    priority: Priority | str,
+) -> Request[NewKey]:
+    body = {"name": name, "scopes": [*scopes], "models": [*models], "expires_at": expires_at, "priority": priority}
+    body |= {} if limits is None else {"limits": to_plain(limits)}
+    return Request("POST", "/v1/keys", _one(NewKey), body)
+
+
+def rotate_key(key_id: str, grace_s: float) -> Request[NewKey]:
+    return Request("POST", f"/v1/keys/{quote(key_id, safe='')}/rotate", _one(NewKey), {"grace_s": grace_s})
+
+
+def remove_key(key_id: str) -> Request[list[str]]:
+    return Request("DELETE", f"/v1/keys/{quote(key_id, safe='')}", _parse_removed)
 
 
 def disk() -> Request[DiskUse]:

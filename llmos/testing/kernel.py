@@ -49,6 +49,7 @@ from llmos.kernel.feedback.feedback_service import FeedbackService
 from llmos.kernel.file_service import FileService
 from llmos.kernel.fine_tuning_service import FineTuningService
 from llmos.kernel.interface import KernelInterface
+from llmos.kernel.keys.key_service import KeyService
 from llmos.kernel.programs import declaration_of
 from llmos.kernel.requests.request_service import RequestService
 from llmos.kernel.store.uploads import UploadLimits, Uploads
@@ -473,6 +474,13 @@ class MemoryKernel:
     def fine_tuning(self) -> FineTuningService:
         """As the kernel has it; a test tells it what its processes do, by `look`."""
         return FineTuningService(self.uploads_folder / "fine_tuning", lambda: self.processes, lambda: NOON)
+
+    @cached_property
+    def keys(self) -> KeyService:
+        """As the kernel has it; without a key to begin with."""
+        folder = mkdtemp(prefix="llmos-keys-")
+        finalize(self, rmtree, folder, ignore_errors=True)
+        return KeyService(Path(folder))
 
     def teach(self, name: str, task: str) -> None:
         """Put a promoted model of this task into the store."""

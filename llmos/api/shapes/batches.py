@@ -15,6 +15,7 @@ from llmos.abi.key import KeyScope
 from llmos.abi.task import find_spec
 from llmos.abi.upload import FILE_PREFIX
 from llmos.api.endpoint import Endpoint, Reply, reply
+from llmos.api.key_guard import refuse_bounded
 from llmos.api.query import Query, asked_of
 from llmos.api.shapes.metadata import check_metadata
 from llmos.api.shapes.pages import page_of
@@ -136,6 +137,7 @@ class BatchRoutes:
         return reply(BatchList(views, has_more, *ends))
 
     async def create(self, request: Request) -> Reply:
+        refuse_bounded(request, "a batch")
         body = await self._bodies.read(request, CREATE)
         check_endpoint(body.endpoint)
         metadata = check_metadata(body.metadata)

@@ -20,6 +20,7 @@ from llmos.abi.task import find_spec
 from llmos.api.call_service import CallFields, Field, without_unset
 from llmos.api.endpoint import Endpoint, Media, Reply, reply
 from llmos.api.errors import ErrorShape
+from llmos.api.key_guard import check_model, may_use
 from llmos.api.openai_unsupported import parse_supported
 from llmos.api.shapes import ollama_models
 from llmos.api.shapes.chat import Naming, ShapedCall, chat_call, prompt_call
@@ -124,13 +125,17 @@ class Ollama:
 
     async def show(self, request: Request) -> Reply:
         body = await self._bodies.read(request, SHOW)
-        return reply(ollama_models.details(self._models.get(self._refs(body.model or body.name))))
+        ref = self._refs(body.model or body.name)
+        check_model(request, ref)
+        return reply(ollama_models.details(self._models.get(ref)))
 
     async def tags(self, request: Request) -> Reply:
-        return reply({"models": [ollama_models.list_entry(one) for one in self._models.all() if one.is_promoted]})
+        found = [one for one in self._models.all() if one.is_promoted and may_use(request, one.manifest.ref)]
+        return reply({"models": [*map(ollama_models.list_entry, found)]})
 
     async def ps(self, request: Request) -> Reply:
-        return reply({"models": [ollama_models.list_entry(one) for one in self._models.all() if one.is_attached]})
+        found = [one for one in self._models.all() if one.is_attached and may_use(request, one.manifest.ref)]
+        return reply({"models": [*map(ollama_models.list_entry, found)]})
 
     async def version(self, request: Request) -> Reply:
         return reply({"version": __version__})

@@ -10,6 +10,7 @@ from llmos.abi.device import LeaseKind
 from llmos.abi.error import BadInput
 from llmos.abi.frame import Job
 from llmos.abi.json_type import Json
+from llmos.abi.key import KeyScope
 from llmos.abi.model import Manifest, check_name
 from llmos.abi.process import Spec
 from llmos.kernel.processes.footprint import LIGHT_CHILD_BYTES, FootprintFacts
@@ -24,6 +25,7 @@ class DatasetProgram(Declaration):
     """A program that reads or makes rows with ids. It is light, unless it asks a model as well."""
 
     needs_row_key = True
+    scope = KeyScope.DATA
 
     def is_light(self, spec: Spec) -> bool:
         return True

@@ -12,6 +12,7 @@ from llmos.abi.device import Device, LeaseKind
 from llmos.abi.engine import DEFAULT
 from llmos.abi.frame import Job
 from llmos.abi.json_type import Json
+from llmos.abi.key import KeyScope
 from llmos.abi.model import Manifest
 from llmos.abi.process import Priority, Process, Program, Spec
 from llmos.abi.recipe import ROW_FILES
@@ -79,6 +80,9 @@ class Declaration:
 
     settles: ClassVar[frozenset[str]] = frozenset()
     """The arguments that its process decides itself where they are left to it, and tells the kernel."""
+
+    scope: ClassVar[KeyScope] = KeyScope.TRAIN
+    """What a key needs to start it and to steer its processes."""
 
     default_priority: ClassVar[Priority] = Priority.BATCH
     traits: ClassVar[Traits] = Traits()

@@ -12,6 +12,7 @@ from llmos.abi.engine import ENGINES
 from llmos.abi.error import BadInput, Corrupt
 from llmos.abi.frame import Job, ModelPath
 from llmos.abi.json_type import Json
+from llmos.abi.key import KeyScope
 from llmos.abi.model import Kind, Manifest, check_name
 from llmos.abi.process import Program, Spec
 from llmos.abi.task import generative_tasks
@@ -31,6 +32,7 @@ class Pull(Declaration):
     """Its downloads survive an interruption."""
 
     name = Program("pull")
+    scope = KeyScope.MODELS
     main = "llmos.programs.pull"
     arguments = dict.fromkeys(("source", "name", "base", "dtype", "engine", "task"), Text) | {
         "max_drop": float,

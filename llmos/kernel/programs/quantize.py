@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from llmos.abi.device import LeaseKind
 from llmos.abi.engine import DEFAULT, check_engine
 from llmos.abi.frame import Job
+from llmos.abi.key import KeyScope
 from llmos.abi.model import Manifest
 from llmos.abi.process import Priority, Program, Spec
 from llmos.kernel.processes.footprint import FootprintFacts, serving_footprint
@@ -25,6 +26,7 @@ class Quantize(Declaration):
     """It computes in float, and measures the version that it makes."""
 
     name = Program("quantize")
+    scope = KeyScope.MODELS
     main = "llmos.programs.quantize"
     arguments: ClassVar[Arguments] = {"model": Text, "data": Rows, "max_drop": float}
     model_argument = "model"

@@ -8,6 +8,7 @@ from typing import ClassVar
 from llmos.abi.device import LeaseKind
 from llmos.abi.engine import DEFAULT, check_engine
 from llmos.abi.error import BadInput
+from llmos.abi.key import KeyScope
 from llmos.abi.model import Kind, Manifest, check_name
 from llmos.abi.process import Priority, Program, Spec
 from llmos.abi.shrinking import shrinking_of
@@ -21,6 +22,7 @@ class Shrink(Declaration):
     """It loads the base, writes the smaller one, and measures both."""
 
     name = Program("shrink")
+    scope = KeyScope.MODELS
     main = "llmos.programs.shrink"
     arguments: ClassVar[Arguments] = {
         "base": Text,

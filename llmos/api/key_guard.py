@@ -1,0 +1,204 @@
+"""The key guard: whose key a request has, whether it may do this, and whether its limits leave room for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from starlette.requests import Request
+from starlette.types import Scope
+
+from llmos.abi.call import CallRequest
+from llmos.abi.error import Forbidden, LlmosError, ModelNotAllowed, ModelNotFound, ScopeMissing, Unauthorized
+from llmos.abi.key import ApiKey, KeyLimits, KeyScope
+from llmos.abi.process import Priority
+from llmos.kernel.interface import KeysInterface
+from llmos.kernel.keys.key_ledger import Moment, Remaining
+
+BEARER = b"bearer "
+RANK = {priority: rank for rank, priority in enumerate(Priority)}  # 0 goes first
+BYTES_A_TOKEN = 4  # of a request's body, for the estimate that a call holds until it ends
+MODELS = "/v1/models/"
+OWN = "is_own"  # in the scope of a request that a process of this daemon makes without a connection
+HOW = "Send one: Authorization: Bearer llmos_..., or x-api-key. Make one: llmos key create"
+
+
+class Visit:
+    """One request with a key: from `enter` until `leave`, its concurrency, tokens and rights are this key's."""
+
+    __slots__ = ("_has_entered", "_keys", "_ledger", "key")
+
+    def __init__(self, key: ApiKey, keys: KeysInterface) -> None:
+        self.key = key
+        self._ledger = keys.ledger(key)
+        self._keys = keys
+        self._has_entered = False
+
+    def enter(self, at: Moment) -> None:
+        """Count this request; RateLimited if the key's limits leave no room for it."""
+        self._ledger.enter(at)
+        self._has_entered = True
+
+    def take_call(self, call: CallRequest, body_bytes: int) -> tuple[CallRequest, int]:
+        """The call as this key may make it, with at most its priority, and the tokens that it holds.
+
+        ModelNotAllowed or RateLimited otherwise. `settle` gives the tokens back.
+        """
+        self.check_model(call.model)
+        if RANK[call.priority] < RANK[self.key.priority]:
+            call = replace(call, priority=self.key.priority)
+        most = call.params.get("max_tokens")
+        estimate = body_bytes // BYTES_A_TOKEN + (most if isinstance(most, int) else 0)
+        return call, self._ledger.hold(estimate, self._keys.moment())
+
+    def settle(self, held: int, used: int) -> None:
+        """A call is over, and has used so many tokens."""
+        self._ledger.settle(held, used, self._keys.moment())
+
+    def check_model(self, model: str) -> None:
+        """Raise ModelNotAllowed for a model that is not this key's."""
+        if not self.key.allows(model):
+            known = ", ".join(self.key.models)
+            raise ModelNotAllowed(f"The key {self.key.id} is not for {model!r}, but for: {known}", model=model)
+
+    def check_scopes(self, scopes: Sequence[KeyScope]) -> None:
+        """Raise ScopeMissing unless the key has one of them."""
+        if scopes and not any(scope in self.key.scopes for scope in scopes):
+            needs, has = " or ".join(scopes), ", ".join(self.key.scopes)
+            raise ScopeMissing(
+                f"This needs a key with the scope {needs}; {self.key.id} has: {has}. Make one: llmos key create",
+                needs=list(scopes),
+                has=list(self.key.scopes),
+            )
+
+    def without_others(self, error: LlmosError) -> LlmosError:
+        """The error without names of models that are not this key's: those near to a mistyped one."""
+        if self.key.sees_all or not isinstance(error, ModelNotFound):
+            return error
+        return ModelNotFound(f"No such model for the key {self.key.id}. See those that it may use: GET /v1/models")
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """OpenAI's headers of rate limits, for each limit that the key has."""
+        found: list[tuple[bytes, bytes]] = []
+        for unit, left in zip(("requests", "tokens"), self._ledger.remaining(self._keys.moment()), strict=True):
+            if left is not None:
+                found += _headers_of(unit, left)
+        return found
+
+    def leave(self) -> None:
+        """The request is over, whether it was let in or not."""
+        if self._has_entered:
+            self._has_entered = False
+            self._ledger.leave()
+
+
+class KeyGuard:
+    """Lets requests in by their keys. Without any key in the home, everybody may come in."""
+
+    def __init__(self, keys: KeysInterface) -> None:
+        self._keys = keys
+
+    def enter(self, scope: Scope, scopes: Sequence[KeyScope]) -> Visit | None:
+        """Check and count this request for a route that asks for one of these scopes; None if no key is needed.
+
+        Unauthorized, ScopeMissing, ModelNotAllowed or RateLimited otherwise. The key's id is put into `scope["key"]`.
+        """
+        scope["key"] = None
+        if not scopes or OWN in scope:
+            return None
+        secret = secret_in(scope)
+        key = None if secret is None else self._keys.find(secret)
+        if key is None:
+            if self._keys.is_needed:
+                raise _no_valid_key(secret)
+            return None  # also with the made-up key that some client insists on sending
+        at = self._keys.moment()
+        if key.has_expired(at.now):
+            raise Unauthorized(
+                f"The key {key.id} has expired. Give it another time with a new one: llmos key create",
+                reason="expired",
+                id=key.id,
+            )
+        scope["key"] = key.id
+        visit = scope["visit"] = Visit(key, self._keys)
+        visit.check_scopes(scopes)
+        if not key.sees_all and scope["path"].startswith(MODELS):
+            for name in ("ref", "name"):
+                if name in scope.get("path_params", ()):
+                    visit.check_model(scope["path_params"][name])
+        visit.enter(at)
+        return visit
+
+
+def visit_of(scope: Scope) -> Visit | None:
+    """The visit of a request; None if it has no key, because none is needed."""
+    visit: Visit | None = scope.get("visit")
+    return visit
+
+
+def may_use(request: Request, model: str) -> bool:
+    """Whether the request's key is for this model, so that lists show only those."""
+    visit = visit_of(request.scope)
+    return visit is None or visit.key.allows(model)
+
+
+def check_model(request: Request, model: object) -> None:
+    """Raise ModelNotAllowed if the request's key is not for the model that an argument names."""
+    visit = visit_of(request.scope)
+    if visit is not None and isinstance(model, str) and model:
+        visit.check_model(model)
+
+
+def refuse_bounded(request: Request, what: str) -> None:
+    """Raise Forbidden if the key has models, limits or a priority of its own: they would not hold in what it starts."""
+    visit = visit_of(request.scope)
+    if visit is None:
+        return
+    key = visit.key
+    if not key.sees_all or key.limits != KeyLimits() or key.priority is not Priority.INTERACTIVE:
+        raise Forbidden(
+            f"The key {key.id} is for some models or has limits, which would not hold in {what}. Use another"
+        )
+
+
+def permit(request: Request, *scopes: KeyScope) -> None:
+    """Raise ScopeMissing unless the request's key has one of these: for routes that ask for more than their scope."""
+    visit = visit_of(request.scope)
+    if visit is not None:
+        visit.check_scopes(scopes)
+
+
+def secret_in(scope: Scope) -> str | None:
+    """The secret of a request: the bearer token of Authorization, else x-api-key; None if it has neither."""
+    found = None
+    for name, value in scope["headers"]:
+        if name == b"authorization" and value[: len(BEARER)].lower() == BEARER:
+            return str(value[len(BEARER) :].strip(), "latin-1")
+        if name == b"x-api-key":
+            found = str(value.strip(), "latin-1")
+    return found
+
+
+def _no_valid_key(secret: str | None) -> Unauthorized:
+    if secret is None:
+        return Unauthorized(f"A key is needed here, and the request has none. {HOW}", reason="missing")
+    return Unauthorized(f"The request's key is none of this daemon's. {HOW}", reason="unknown")
+
+
+def _headers_of(unit: str, left: Remaining) -> list[tuple[bytes, bytes]]:
+    return [
+        (f"x-ratelimit-limit-{unit}".encode(), str(left.limit).encode()),
+        (f"x-ratelimit-remaining-{unit}".encode(), str(left.remaining).encode()),
+        (f"x-ratelimit-reset-{unit}".encode(), _span(left.reset_s).encode()),
+    ]
+
+
+def _span(seconds: float) -> str:
+    """A span as OpenAI writes it: 0s, 250ms, 12.5s, 6m0s, 23h59m1s."""
+    if seconds < 1:
+        return f"{round(seconds * 1000)}ms" if seconds > 0 else "0s"
+    if seconds < 60:
+        return f"{seconds:.3f}".rstrip("0").rstrip(".") + "s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes}m{rest}s" if hours else f"{minutes}m{rest}s"

@@ -1,0 +1,90 @@
+"""Keys for the API: found in memory, written in a thread, each with the ledger of its limits."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from llmos.abi.error import Conflict
+from llmos.abi.key import ApiKey, NewKey, digest_of, id_in
+from llmos.kernel.keys.key_ledger import KeyLedger, Moment
+from llmos.kernel.keys.key_store import KeyStore, StoredKey, is_secret_of
+from llmos.kernel.keys.local_key import LOCAL, forget_local_key, make_local_key
+
+
+class KeyService:
+    """Finds, makes, rotates and removes keys. With `must_stay`, the last one cannot be removed.
+
+    `clock` is wall time, for what is stored and for days; `steady` is monotonic, for minutes.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        *,
+        must_stay: bool = False,
+        clock: Callable[[], float] = time.time,
+        steady: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._home = home
+        self._must_stay = must_stay
+        self._clock, self._steady = clock, steady
+        self._store = KeyStore(home, clock)
+        self._local: StoredKey | None = None
+        self._ledgers: dict[str, KeyLedger] = {}  # of keys that are there
+        self._writing = asyncio.Lock()
+
+    def open_local(self) -> None:
+        """Make the key of this user's own commands."""
+        self._local = make_local_key(self._home)
+
+    def close(self) -> None:
+        """The daemon goes down: its own key is worth nothing any more."""
+        forget_local_key(self._home)
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether requests need a key: as soon as there is one."""
+        return len(self._store) > 0
+
+    def moment(self) -> Moment:
+        """Now, by both clocks."""
+        return Moment(self._steady(), self._clock())
+
+    def find(self, secret: str) -> ApiKey | None:
+        """The key of this secret; None for an unknown one, of which nothing is kept."""
+        if self._local is not None and id_in(secret) == LOCAL:
+            return self._local.key if is_secret_of(self._local, digest_of(secret), self._clock()) else None
+        return self._store.find(secret)
+
+    def ledger(self, key: ApiKey) -> KeyLedger:
+        """The ledger of this key's limits."""
+        found = self._ledgers.get(key.id)
+        if found is None:
+            found = self._ledgers[key.id] = KeyLedger(key)
+        return found
+
+    def all(self) -> list[ApiKey]:
+        return self._store.all()
+
+    async def create(self, wanted: ApiKey) -> NewKey:
+        async with self._writing:
+            return await asyncio.to_thread(self._store.create, wanted)
+
+    async def rotate(self, key_id: str, grace_s: float = 0.0) -> NewKey:
+        async with self._writing:
+            return await asyncio.to_thread(self._store.rotate, key_id, grace_s)
+
+    async def remove(self, key_id: str) -> ApiKey:
+        async with self._writing:
+            if self._must_stay and [one.id for one in self._store.all()] == [key_id]:
+                raise Conflict(
+                    f"{key_id} is the last key, and the daemon listens on an address that other machines can reach: "
+                    "without a key anybody there could use it. Make another one first: llmos key create",
+                    id=key_id,
+                )
+            removed = await asyncio.to_thread(self._store.remove, key_id)
+            self._ledgers.pop(key_id, None)
+            return removed
