@@ -32,6 +32,7 @@ class ModelView:
     is_attached: bool = False
     engine: str = ""  # the engine that answers a call by default
     capabilities: tuple[str, ...] = ()
+    rollout: str = ""  # what it is in the rollout under way
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +136,8 @@ class Model:
     # of a base that chats: the results of its chat template's trials
     template: dict[str, Json] = field(default_factory=dict)
     files: tuple[File, ...] = ()
+    # what it is in the rollout under way: "candidate, canary 10%"
+    rollout: str = ""
 
 
 def model_of(view: ModelView) -> Model:
@@ -146,6 +149,7 @@ def model_of(view: ModelView) -> Model:
         attached=view.is_attached,
         engine=view.engine,
         capabilities=view.capabilities,
+        rollout=view.rollout,
         metrics=manifest.evidence.get("metrics", {}),
         size_bytes=manifest.size_bytes,
         **{f.name: getattr(manifest, f.name) for f in fields(manifest)},

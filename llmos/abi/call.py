@@ -35,7 +35,8 @@ class Call:
 class CallRequest:
     """A client's request to a model, by name or ref: inputs, answered in order within `timeout_s` seconds.
 
-    None as `task` or `engine` means the model's own. `priority` decides who goes first among waiting calls.
+    None as `task` or `engine` means the model's own. `priority` decides who goes first among waiting calls. `rollout`
+    is the one that chose the version and counts the call; `is_copy` marks one whose answer nobody waits for.
     """
 
     model: str
@@ -45,6 +46,8 @@ class CallRequest:
     timeout_s: float | None = None
     priority: Priority = Priority.INTERACTIVE
     engine: str | None = None
+    rollout: str = ""
+    is_copy: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,7 @@ from llmos.api.models import Models
 from llmos.api.openai import OpenAI
 from llmos.api.processes import Processes
 from llmos.api.requests import Requests
+from llmos.api.rollouts import Rollouts
 from llmos.api.schema import Schema
 from llmos.api.shapes import Services, shape_endpoints
 from llmos.api.tasks import Tasks
@@ -200,6 +201,7 @@ def endpoints(kernel: KernelInterface, config: Config, meter: Meter | None = Non
         *OpenAI(caller, bodies).endpoints(),
         *shape_endpoints(Services(caller, kernel, bodies, config)),
         *Models(kernel, bodies).endpoints(),
+        *Rollouts(kernel, bodies).endpoints(),
         *Processes(kernel, bodies).endpoints(),
         *Datasets(kernel, bodies).endpoints(),
         *UploadRoutes(kernel, bodies).endpoints(),

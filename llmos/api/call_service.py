@@ -129,6 +129,7 @@ class CallApi:
     def __init__(self, kernel: KernelInterface, meter: Meter) -> None:
         self._calls = kernel.calls
         self._requests = kernel.requests
+        self._rollouts = kernel.rollouts
         self._meter = meter
 
     def task_of(self, model: str) -> str:
@@ -138,9 +139,13 @@ class CallApi:
     def call_for(
         self, said: CallFields, task: str, inputs: list[Json], params: dict[str, Json], field: Field
     ) -> Wanted:
-        """The call in a body, to the version that its model name means now; the answer reports that version."""
-        ref, priority = self._calls.ref(said.model), said.runs_as
-        call = CallRequest(ref, tuple(inputs), params, task, said.timeout_s, priority, said.engine)
+        """The call in a body, to the version that its model name means now; the answer reports that version.
+
+        While a rollout of the name is under way, that is the version of the call's user, or without one of its inputs.
+        """
+        chosen = self._rollouts.choose(said.model, said.user, inputs)
+        ref, rollout = (self._calls.ref(said.model), "") if chosen is None else (chosen.ref, chosen.rollout)
+        call = CallRequest(ref, tuple(inputs), params, task, said.timeout_s, said.runs_as, said.engine, rollout)
         return Wanted(call, task, field, user_of(said.user), said.store)
 
     async def whole(self, wanted: Wanted, request: Request) -> Chunk:

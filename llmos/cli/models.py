@@ -81,7 +81,10 @@ def ls(
         say_json(models)
         return
     head = ("MODEL", "TASK", "PROMOTED", "BASE", "METHOD", "METRIC", "SIZE", "CREATED")
+    under_way = [model for model in models if model.rollout and not model.promoted]
     say_table(head, [_row(model) for model in models])
+    for model in under_way:
+        note(f"{model.ref} is being rolled out: {model.rollout}. See: llmos rollout {model.name}")
     if not models:
         note("The store is empty. Bring in a base: llmos pull minilm")
 
@@ -189,6 +192,7 @@ def _say_model(model: Model) -> None:
     facts = {
         "task": model.task,
         "promoted": "yes" if model.promoted else "no",
+        "rollout": model.rollout or None,
         "base": model.base,
         "method": _method(model),
         "served in": _dtype(model),

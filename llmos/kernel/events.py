@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
-from enum import IntEnum
 from typing import ClassVar, get_args
 
 from llmos.abi.device import Device, LeaseKind
@@ -15,26 +14,13 @@ from llmos.abi.json_type import Json
 from llmos.abi.learning import LearnOrder
 from llmos.abi.model import Offer
 from llmos.abi.process import DONE, PAUSED, Priority, Progress, Spec, Usage
+from llmos.kernel.event import Durability as Durability
+from llmos.kernel.event import Event as Event
 from llmos.kernel.programs.traits import Traits
-
-
-class Durability(IntEnum):
-    """How durably the journal keeps an event."""
-
-    NONE = 0  # not written: it only reports a current state
-    WRITTEN = 1  # written, and safe if the daemon is killed
-    FSYNCED = 2  # synced to the disk before anybody learns of it
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """Something that happened at a time (seconds since the epoch)."""
-
-    durability: ClassVar[Durability] = Durability.WRITTEN
-    is_quiet: ClassVar[bool] = False  # it only reports a state: nothing can start or must stop because of it
-    is_fact: ClassVar[bool] = False  # a caller may wait for it, but it is applied even if it cannot be written
-    at: float
-
+from llmos.kernel.rollouts.rollout_events import RolloutCounted as RolloutCounted
+from llmos.kernel.rollouts.rollout_events import RolloutDecided as RolloutDecided
+from llmos.kernel.rollouts.rollout_events import RolloutStarted as RolloutStarted
+from llmos.kernel.rollouts.rollout_events import RolloutStopped as RolloutStopped
 
 # Requests whose caller waits for the outcome.
 

@@ -21,8 +21,10 @@ from llmos.abi.labelling import LabellingState
 from llmos.abi.learning import LearningState
 from llmos.abi.model import DatasetManifest
 from llmos.abi.process import Priority, Process, Spec
+from llmos.abi.rollout import RolloutView
 from llmos.abi.upload import Upload
 from llmos.kernel.keys.key_ledger import KeyLedger, Moment
+from llmos.kernel.rollouts.live_rollout import RoutedVersion
 from llmos.kernel.store.whole_file import WholeFile
 
 __all__ = [
@@ -39,6 +41,7 @@ __all__ = [
     "ModelsInterface",
     "ProcessesInterface",
     "RequestsInterface",
+    "RolloutsInterface",
     "Status",
     "StreamEvent",
     "UploadsInterface",
@@ -277,6 +280,34 @@ class LearningInterface(Protocol):
         ...
 
 
+class RolloutsInterface(Protocol):
+    """Candidates on live traffic beside their promoted versions."""
+
+    def choose(self, model: str, user: str | None, inputs: Sequence[Json]) -> RoutedVersion | None:
+        """The version that a call to this name goes to; None if no rollout of it is under way."""
+        ...
+
+    async def start(self, name: str, candidate: int, asked: dict[str, Json]) -> RolloutView:
+        """Begin one; `asked` are fields of the plan. BadInput or Conflict for what cannot be rolled out."""
+        ...
+
+    async def stop(self, name: str) -> RolloutView:
+        """End the one under way: all calls go to the promoted version again. NotFound if there is none."""
+        ...
+
+    def get(self, name: str) -> RolloutView:
+        """The one under way, else the last one; NotFound if this name never had one."""
+        ...
+
+    def watch(self, name: str) -> AsyncGenerator[RolloutView, None]:
+        """The view now, and after each change, until the rollout has ended."""
+        ...
+
+    def observe_feedback(self, name: str, version: int, score: float) -> bool:
+        """Somebody has scored an answer of a version, from 0 (wrong) to 1; whether a rollout has counted it."""
+        ...
+
+
 class UploadsInterface(Protocol):
     """Files that clients send in parts, each durable before it is acknowledged."""
 
@@ -447,7 +478,8 @@ class KernelInterface(Protocol):
     def fine_tuning(self) -> FineTuningInterface: ...
     @property
     def keys(self) -> KeysInterface: ...
-
+    @property
+    def rollouts(self) -> RolloutsInterface: ...
     def devices(self) -> list[Device]: ...
     def status(self) -> Status: ...
     async def snapshot(self) -> JournalSnapshot:

@@ -53,6 +53,7 @@ from llmos.kernel.programs import traits_of
 from llmos.kernel.programs.probe import probe_spec
 from llmos.kernel.registry import Registry
 from llmos.kernel.requests.request_service import RequestService
+from llmos.kernel.rollouts.rollout_service import RolloutService
 from llmos.kernel.store.store import Store
 from llmos.kernel.store.uploads import UploadLimits
 from llmos.kernel.upload_service import UploadService
@@ -64,7 +65,7 @@ log = logging.getLogger(__name__)
 
 
 class Kernel:
-    """One home's kernel: its `processes`, `models`, `calls`, `keys`, files and batches.
+    """One home's kernel: its `processes`, `models`, `calls`, `keys`, files, batches and rollouts.
 
     Call `start` first and `stop` at the end.
 
@@ -83,6 +84,7 @@ class Kernel:
     feedback: FeedbackService
     learning: FeedbackLearner
     keys: KeyService
+    rollouts: RolloutService
 
     def __init__(
         self,
@@ -188,6 +190,15 @@ class Kernel:
         self._requests = ChildRequests(table, self.processes, supervisor.send)
         self.route_calls = RouteCalls(table, supervisor.send)
         self._follow_ups = FollowUps(store, self.processes, lambda refs: self.models.remove_superseded(refs))
+        self.rollouts = RolloutService(
+            table,
+            store,
+            self._loop,
+            self._event_stream,
+            lambda request: self.calls.answer(request),
+            clock,
+            self._steady,
+        )
         self.calls = CallService(
             config,
             table,
@@ -198,6 +209,7 @@ class Kernel:
             clock,
             self._steady,
             self._loop.schedule_soon,
+            self.rollouts.observe,
         )
         self.feedback = FeedbackService(
             config.home, self.requests, store.row_key, lambda name: self.learning.look(name)
@@ -231,6 +243,7 @@ class Kernel:
 
     async def stop(self) -> None:
         """End every child, trainers at a checkpoint; compact the journal; release everything."""
+        await self.rollouts.close()
         await self._loop.ask(ev.DownAsked(self._clock()))
         async with contextlib.AsyncExitStack() as stack:
             event_stream = await stack.enter_async_context(contextlib.aclosing(self.processes.watch()))
@@ -387,6 +400,9 @@ class Kernel:
                     self._event_stream.publish("model", pid=event.pid, model=event.ref)
             case ev.PromotionChanged() | ev.PromotionRefused():
                 self.models.moved(event)
+                self.rollouts.follow_event(event)
+            case ev.RolloutStarted() | ev.RolloutStopped() | ev.RolloutDecided():
+                self.rollouts.follow_event(event)
             case ev.Probed() | ev.DevicesFound():
                 self._event_stream.publish("device", devices=[device.name for device in self._table.devices])
 

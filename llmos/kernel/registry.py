@@ -215,8 +215,10 @@ class Registry:
     def _view(self, manifest: Manifest) -> ModelView:
         is_promoted = self._store.promoted(manifest.name) == manifest.version
         engine = engine_of(manifest, None, self._engine)
+        rollout = self._table.rollouts.get(manifest.name)
+        under_way = "" if rollout is None else rollout.part_of(manifest.version)
         is_attached = self._router.is_attached(manifest.ref)
-        return ModelView(manifest, is_promoted, is_attached, engine, self._able(manifest, engine))
+        return ModelView(manifest, is_promoted, is_attached, engine, self._able(manifest, engine), under_way)
 
     def _able(self, manifest: Manifest, engine: str) -> tuple[str, ...]:
         """The tasks that a call may use; none for a model whose base cannot be read."""
@@ -228,6 +230,11 @@ class Registry:
 
     def _check_unused(self, ref: str) -> None:
         name = ref.partition(":")[0]
+        rollout = self._table.rollouts.get(name)
+        if rollout is not None and ref in (name, rollout.candidate_ref, rollout.promoted_ref):
+            raise Conflict(
+                f"{ref} is in a rollout ({rollout.summary}). End it first: llmos rollout {name} --stop", name=name
+            )
         for process in self._table.processes.values():
             args = process.spec.args
             is_user = traits_of(process.spec.program).uses_models and not process.is_ended

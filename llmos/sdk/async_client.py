@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar, overload
+from urllib.parse import quote
 
 import httpx
 
@@ -26,9 +27,11 @@ from llmos.abi.learning import FEEDBACK, LearningState
 from llmos.abi.model import DatasetManifest
 from llmos.abi.process import Priority, Process
 from llmos.abi.recipe import Data
+from llmos.abi.rollout import RolloutView
 from llmos.abi.row_outcome import RowErrors
 from llmos.abi.tuning import Leaderboard
 from llmos.abi.upload import Upload, is_upload, upload_id
+from llmos.abi.wire import from_plain
 from llmos.sdk import feedback_requests, request, sending
 from llmos.sdk.authentication import auth_for
 from llmos.sdk.receiving import Receiving, export_target
@@ -152,6 +155,41 @@ class AsyncClient:
     async def reset_gate(self, name: str) -> Gate:
         """Back to the default: promote what is at least as good as the promoted version."""
         return await self._ask(request.reset_gate(name))
+
+    async def rollout(self, name: str) -> RolloutView:
+        """The rollout of a name that is under way, else the last one, with what its guards have seen."""
+        return await self._ask(request.rollout(name))
+
+    async def start_rollout(
+        self,
+        name: str,
+        candidate: int | str,
+        *,
+        mode: str | None = None,
+        share: float | None = None,
+        steps: Sequence[float] | None = None,
+        guards: Sequence[str] | None = None,
+        calls: int | None = None,
+        alpha: float | None = None,
+        promote: bool | None = None,
+    ) -> RolloutView:
+        """Try a version on live traffic beside the promoted one: as a shadow, a canary (the default) or in an ab test.
+
+        `steps` are its shares of calls, each for `calls` of its calls; `guards` (`"errors<=0.02"`, `"p95<=200ms"`,
+        `"agreement>=0.9"`, `"feedback>=promoted-0.05"`) roll it back where they are shown to be broken.
+        """
+        asked: dict[str, Json] = {"mode": mode, "share": share, "calls": calls, "alpha": alpha, "promote": promote}
+        asked |= {"steps": steps and list(steps), "guards": guards and list(guards)}
+        return await self._ask(request.start_rollout(name, candidate, asked))
+
+    async def follow_rollout(self, name: str) -> AsyncIterator[RolloutView]:
+        """How a rollout stands now, and after each change, until it has ended."""
+        async for _, data in self._events("GET", f"/v1/models/{quote(name)}/rollout/events"):
+            yield from_plain(data, RolloutView)
+
+    async def stop_rollout(self, name: str) -> RolloutView:
+        """End a rollout: all calls go to the promoted version again."""
+        return await self._ask(request.stop_rollout(name))
 
     async def errors(
         self,

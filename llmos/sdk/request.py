@@ -26,6 +26,7 @@ from llmos.abi.model import DatasetManifest
 from llmos.abi.objective import objective_settings
 from llmos.abi.process import Priority, Process
 from llmos.abi.recipe import ROW_FILES, Data, Lora, Recipe, starter
+from llmos.abi.rollout import RolloutView
 from llmos.abi.row_outcome import RowErrors
 from llmos.abi.row_path import split_part
 from llmos.abi.task import find_spec, recipe_options
@@ -178,6 +179,21 @@ def _requirement(text: str) -> str:
 
 def reset_gate(name: str) -> Request[Gate]:
     return Request("DELETE", f"/v1/models/{quote(name)}/gate", _one(Gate))
+
+
+def rollout(name: str) -> Request[RolloutView]:
+    return Request("GET", f"/v1/models/{quote(name)}/rollout", _one(RolloutView))
+
+
+def start_rollout(name: str, candidate: int | str, asked: Mapping[str, Json]) -> Request[RolloutView]:
+    """The candidate is a version's number, or its ref."""
+    number = int(str(candidate).rpartition(":")[2]) if str(candidate).rpartition(":")[2].isdecimal() else candidate
+    body = {"candidate": number, **{key: value for key, value in asked.items() if value is not None}}
+    return Request("POST", f"/v1/models/{quote(name)}/rollout", _one(RolloutView), body)
+
+
+def stop_rollout(name: str) -> Request[RolloutView]:
+    return Request("DELETE", f"/v1/models/{quote(name)}/rollout", _one(RolloutView))
 
 
 def errors(

@@ -39,7 +39,9 @@ from llmos.abi.json_type import Json
 from llmos.abi.labelling import LabellingState
 from llmos.abi.model import DatasetManifest, File, Kind, Manifest, Part, check_name, split_ref
 from llmos.abi.process import DONE, Priority, Process, Progress, Spec, State
+from llmos.abi.rollout import Rollout, RolloutView, Stage, plan_of
 from llmos.abi.row_id import RowHmac, fold_text
+from llmos.abi.task import spec_of
 from llmos.config import Config
 from llmos.engines import Engine
 from llmos.engines.null import NullEngine
@@ -52,6 +54,8 @@ from llmos.kernel.interface import KernelInterface
 from llmos.kernel.keys.key_service import KeyService
 from llmos.kernel.programs import declaration_of
 from llmos.kernel.requests.request_service import RequestService
+from llmos.kernel.rollouts.decision import guard_states
+from llmos.kernel.rollouts.live_rollout import LiveRollout, RoutedVersion
 from llmos.kernel.store.uploads import UploadLimits, Uploads
 from llmos.kernel.upload_service import UploadService
 from llmos.testing.learning import MemoryLearning
@@ -415,6 +419,48 @@ class MemoryCalls:
         return Histogram(QUEUE_S)  # here nobody waits
 
 
+class MemoryRollouts:
+    """Rollouts that route as the kernel's do, and count nothing."""
+
+    def __init__(self, models: MemoryModels) -> None:
+        self.live: dict[str, LiveRollout] = {}
+        self.ended: dict[str, Rollout] = {}
+        self.scores: list[tuple[str, int, float]] = []
+        self._models = models
+
+    def choose(self, model: str, user: str | None, inputs: Sequence[Json]) -> RoutedVersion | None:
+        live = self.live.get(model)
+        return None if live is None else live.choose(user, inputs)
+
+    async def start(self, name: str, candidate: int, asked: dict[str, Json]) -> RolloutView:
+        found = self._models.get(f"{name}:{candidate}").manifest
+        if name in self.live:
+            raise Conflict(f"{name} is being rolled out already", name=name)
+        plan = plan_of(spec_of(found.task).family, candidate, **asked)
+        promoted = self._models.promoted[name][-1]
+        self.live[name] = LiveRollout(Rollout("0123456789ab", name, promoted, plan, NOON))
+        return self.get(name)
+
+    async def stop(self, name: str) -> RolloutView:
+        if name not in self.live:
+            raise NotFound(f"No rollout of {name} is under way", name=name)
+        self.ended[name] = replace(self.live.pop(name).rollout, stage=Stage.STOPPED, ended_at=NOON)
+        return self.get(name)
+
+    def get(self, name: str) -> RolloutView:
+        found = self.live[name].present if name in self.live else self.ended.get(name)
+        if found is None:
+            raise NotFound(f"{name} has had no rollout", name=name)
+        return RolloutView(found, guard_states(found))
+
+    async def watch(self, name: str) -> AsyncGenerator[RolloutView, None]:
+        yield self.get(name)
+
+    def observe_feedback(self, name: str, version: int, score: float) -> bool:
+        self.scores.append((name, version, score))
+        return name in self.live
+
+
 class MemoryKernel:
     """Kernel of kernel/interface.py. Calls are answered by the null engine, or by `engine`, whose models are loaded."""
 
@@ -422,6 +468,7 @@ class MemoryKernel:
         self.models = MemoryModels("null" if engine is None else DEFAULT, report)
         self.processes = MemoryProcesses(self.models, plays=plays)
         self.calls = MemoryCalls(self.models, engine or NullEngine())
+        self.rollouts = MemoryRollouts(self.models)
         self.upload_limits = UploadLimits()
         self.in_use: set[str] = set()  # uploads that processes name
         self.settings: dict[str, Any] = {}  # Any: settings that differ from the defaults

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from itertools import count
 
@@ -26,6 +27,7 @@ from llmos.kernel.processes.footprint import attached_bytes
 from llmos.kernel.processes.ledger import MIB
 from llmos.kernel.processes.process_table import ProcessTable
 from llmos.kernel.programs.serve import serve_spec
+from llmos.kernel.rollouts.rollout_service import CallObservation
 from llmos.kernel.store.store import Store
 
 OPEN_STATES = (State.QUEUED, State.STARTING, State.READY, State.SUSPENDED)
@@ -45,7 +47,9 @@ class CallService:
         clock: Callable[[], float],
         steady: Callable[[], float],
         rested: Callable[[], None],
+        observe: Callable[[CallRequest], CallObservation],
     ) -> None:
+        """`observe` watches the calls that a rollout has routed."""
         self._config = config
         self._table = table
         self._store = store
@@ -53,6 +57,7 @@ class CallService:
         self._submit = submit
         self._clock = clock  # for the times of events
         self._steady = steady  # monotonic, for waiting times
+        self._observe = observe
         self.router = Router(send, self._attach, steady, max_waiting_calls=config.max_waiting_calls, rested=rested)
         self._targets = Targets(store, table, config.engine)
         self._deadlines = Deadlines()
@@ -73,14 +78,29 @@ class CallService:
 
     async def answer(self, request: CallRequest) -> Chunk:
         """The whole answer of a model; raises its error. Cancelling it cancels the call."""
+        if not request.rollout:
+            return await self._answer(request)
+        with self._observe(request) as observation:
+            return observation.put(await self._answer(request), is_whole=True)
+
+    async def _answer(self, request: CallRequest) -> Chunk:
         opened = await self._open(request, is_stream=False)
         try:
             return await self._next_chunk(opened, request.timeout_s)
         finally:
             self.router.drop(opened)
 
-    async def stream(self, request: CallRequest) -> AsyncGenerator[Chunk, None]:
+    def stream(self, request: CallRequest) -> AsyncGenerator[Chunk, None]:
         """The answer in chunks; an error is raised before the first chunk, and closing it cancels the call."""
+        return self._observed_stream(request) if request.rollout else self._stream(request)
+
+    async def _observed_stream(self, request: CallRequest) -> AsyncGenerator[Chunk, None]:
+        with self._observe(request) as observation:
+            async with aclosing(self._stream(request)) as chunks:
+                async for chunk in chunks:
+                    yield observation.put(chunk, is_whole=False)
+
+    async def _stream(self, request: CallRequest) -> AsyncGenerator[Chunk, None]:
         opened = await self._open(request, is_stream=True)
         try:
             while True:

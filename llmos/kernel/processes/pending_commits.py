@@ -17,6 +17,7 @@ from llmos.kernel.events import (
     PromotionChanged,
     PromotionRefused,
 )
+from llmos.kernel.rollouts import rollout_events
 
 if TYPE_CHECKING:
     from llmos.kernel.processes.process_table import ProcessTable
@@ -98,11 +99,11 @@ def on_promotion_asked(table: ProcessTable, event: PromotionAsked) -> list[Effec
 
 
 def on_promotion_changed(table: ProcessTable, event: PromotionChanged) -> list[Effect]:
-    return table.pending_commits.moved(event)
+    return [*table.pending_commits.moved(event), *rollout_events.on_promotion_changed(table, event)]
 
 
 def on_promotion_refused(table: ProcessTable, event: PromotionRefused) -> list[Effect]:
-    effects = table.pending_commits.moved(event)
+    effects = [*table.pending_commits.moved(event), *rollout_events.on_promotion_refused(table, event)]
     for effect in effects:
         if isinstance(effect, Accept) and effect.pid in table.processes:
             table.put(replace(table.processes[effect.pid], reason=event.fault.message))

@@ -24,6 +24,7 @@ from llmos.kernel.processes.process_runtime import ALIVE, CALLED, ProcessRuntime
 from llmos.kernel.processes.scheduler import AttachRequest
 from llmos.kernel.programs import traits_of
 from llmos.kernel.programs.traits import Traits
+from llmos.kernel.rollouts import rollout_events
 
 KEEP_ENDED = 200
 GOES_DOWN = "the daemon goes down"
@@ -52,6 +53,8 @@ class ProcessTable:
         self.last_pid = kept.last_pid
         self.gate_policies = dict(kept.gate_policies)
         self.learn_orders = dict(kept.learn_orders)
+        self.rollouts = kept.rollouts  # under way, by name
+        self.ended_rollouts = kept.ended_rollouts  # by name, the newest first
         self.is_down = False
 
     def process(self, pid: int) -> Process:
@@ -94,6 +97,8 @@ class ProcessTable:
             last_pid=self.last_pid,
             gate_policies=dict(self.gate_policies),
             learn_orders=dict(self.learn_orders),
+            rollouts=self.rollouts,
+            ended_rollouts=self.ended_rollouts,
         )
 
     def device(self, name: str | None = None) -> Device:
@@ -131,6 +136,8 @@ class ProcessTable:
                 self._check_state(event.pid, "resume", frozenset({State.SUSPENDED, State.INTERRUPTED}))
             case ev.NiceAsked():
                 self._check_state(event.pid, "nice", frozenset(State) - {State.EXITED})
+            case ev.RolloutStarted() | ev.RolloutStopped():
+                rollout_events.check_rollout(self, event)
 
     def _check_state(self, pid: int, verb: str, allowed: frozenset[State]) -> None:
         process = self.process(pid)
@@ -467,6 +474,7 @@ class ProcessTable:
 _HANDLERS: dict[type[Event], Callable[[ProcessTable, Any], list[Effect]]] = {
     **child_events.HANDLERS,
     **pending_commits.HANDLERS,
+    **rollout_events.HANDLERS,
     ev.Submitted: ProcessTable._on_submitted,
     ev.KillAsked: ProcessTable._on_kill_asked,
     ev.RestartAsked: ProcessTable._on_restart_asked,

@@ -1,0 +1,211 @@
+"""Rollouts through the kernel with real children of the null engine, whose versions agree by chance."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmos.abi.call import CallRequest, Chunk
+from llmos.abi.error import BadInput, Conflict, LlmosError, ModelNotFound, NotFound
+from llmos.abi.rollout import Mode, Stage
+from llmos.config import Config
+from llmos.kernel.kernel import Kernel
+from llmos.kernel.store.store import Store
+from llmos.testing.errors import fails_with
+from llmos.testing.models import add_base, add_model
+
+pytestmark = pytest.mark.slow
+
+ERRORS = ("errors<=0.2",)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A home with three versions of a model, the second of them promoted."""
+    store = Store(tmp_path)
+    add_base(store)
+    for pid in (901, 902, 903):
+        add_model(store, "mood", "tiny:1", pid=pid)
+    add_model(store, "names", "tiny:1", task="tag", labels=("O", "B-PER"), pid=904)
+    store.promote("mood:2")
+    return tmp_path
+
+
+@asynccontextmanager
+async def running(home: Path) -> AsyncIterator[Kernel]:
+    box = Kernel(Config(home, engine="null", stop_grace_s=5.0))
+    await box.start()
+    box.warm()
+    try:
+        yield box
+    finally:
+        await box.stop()
+
+
+def with_box(home: Path, act: Callable[[Kernel], Awaitable[None]]) -> None:
+    async def main() -> None:
+        async with running(home) as box:
+            await act(box)
+
+    asyncio.run(main())
+
+
+async def ask(box: Kernel, text: str, user: str | None = None) -> tuple[str, Chunk]:
+    """As the API asks the bare name; the version that answered, and its answer."""
+    chosen = box.rollouts.choose("mood", user, [text])
+    ref, rollout = (box.calls.ref("mood"), "") if chosen is None else (chosen.ref, chosen.rollout)
+    return ref, await box.calls.answer(CallRequest(ref, (text,), task="classify", rollout=rollout))
+
+
+async def ended(box: Kernel) -> Stage:
+    """Ask until the rollout has ended."""
+    number = 0
+    while box.rollouts.choose("mood", None, []) is not None:
+        number += 1
+        assert number < 2_000, "a rollout that never ends"
+        await ask(box, f"text {number}")
+    return box.rollouts.get("mood").rollout.stage
+
+
+def test_a_candidate_that_agrees_by_chance_is_rolled_back_within_300_calls(home):
+    async def act(box: Kernel) -> None:
+        await box.rollouts.start("mood", 3, {"guards": ("agreement>=0.8",)})
+        asked = 0
+        while box.rollouts.choose("mood", None, []) is not None and asked < 300:
+            asked += 1
+            await ask(box, f"text {asked}")
+        view = box.rollouts.get("mood")
+        assert view.rollout.stage is Stage.ROLLED_BACK
+        assert view.guards[0].state == "broken"
+        assert box.calls.ref("mood") == "mood:2"
+        assert view.rollout.history[-1].figures["high"] < 0.8
+
+    with_box(home, act)
+
+
+def test_a_canary_that_keeps_its_guards_is_promoted_step_by_step(home):
+    async def act(box: Kernel) -> None:
+        await box.rollouts.start("mood", 3, {"guards": ERRORS, "calls": 10, "steps": (0.5, 1.0)})
+        assert box.models.get("mood:3").rollout == "candidate, canary 50%"
+        assert box.models.get("mood:2").rollout == "promoted, beside mood:3"
+        assert await ended(box) in (Stage.DONE, Stage.PROMOTING)
+        async with aclosing(box.rollouts.watch("mood")) as views:
+            view = [one async for one in views][-1]
+        assert view.rollout.stage is Stage.DONE
+        assert [one.what for one in view.rollout.history] == ["started", "step", "promoting", "promoted"]
+        assert box.calls.ref("mood") == "mood:3"
+        assert not box.models.get("mood:3").rollout
+        assert (await box.models.rollback("mood")).manifest.version == 2  # an ordinary promotion
+
+    with_box(home, act)
+
+
+def test_a_user_keeps_a_version_and_the_name_latest_is_the_same_name(home):
+    async def act(box: Kernel) -> None:
+        await box.rollouts.start("mood", 3, {"guards": ERRORS, "share": 0.5, "mode": Mode.AB})
+        for user in ("ann", "bob", "cem", "dan"):
+            refs = {(await ask(box, f"text {n}", user))[0] for n in range(3)}
+            assert len(refs) == 1
+        assert box.rollouts.choose("mood:latest", "ann", []) == box.rollouts.choose("mood", "ann", [])
+        assert box.rollouts.choose("mood:1", "ann", []) is None
+        assert box.rollouts.choose("tiny", "ann", []) is None
+
+    with_box(home, act)
+
+
+def test_a_shadow_answers_copies_and_nobody_else(home):
+    async def act(box: Kernel) -> None:
+        await box.rollouts.start("mood", 3, {"mode": Mode.SHADOW, "guards": ("agreement>=0.01",), "calls": 20})
+        answers = []
+        while box.rollouts.choose("mood", None, []) is not None:
+            answers.append(await ask(box, f"text {len(answers)}"))
+            assert len(answers) < 2_000
+        view = box.rollouts.get("mood")
+        assert {ref for ref, _ in answers} == {"mood:2"}
+        assert view.rollout.stage is Stage.FINISHED
+        assert 20 <= view.rollout.tallies["candidate.errors"].count <= view.rollout.tallies["promoted.errors"].count
+        assert box.calls.ref("mood") == "mood:2"
+
+    with_box(home, act)
+
+
+def test_feedback_decides_an_ab_test(home):
+    async def act(box: Kernel) -> None:
+        await box.rollouts.start("mood", 3, {"mode": Mode.AB, "guards": ("feedback>=promoted",)})
+        for _ in range(200):
+            box.rollouts.observe_feedback("mood", 3, 1.0)
+            box.rollouts.observe_feedback("mood", 2, 0.0)
+        async with aclosing(box.rollouts.watch("mood")) as views:
+            assert [one async for one in views][-1].rollout.stage is Stage.DONE
+        assert not box.rollouts.observe_feedback("mood", 3, 1.0)
+
+    with_box(home, act)
+
+
+def test_a_restart_goes_on_with_what_was_counted(home):
+    async def begin(box: Kernel) -> None:
+        await box.rollouts.start("mood", 3, {"guards": ERRORS, "share": 0.5, "calls": 1_000})
+        for number in range(20):
+            await ask(box, f"text {number}", f"user {number}")
+
+    counted: dict[str, Any] = {}  # Any: tallies by name
+
+    async def go_on(box: Kernel) -> None:
+        rollout = box.rollouts.get("mood").rollout
+        counted.update(rollout.tallies)
+        assert rollout.stage is Stage.RUNNING
+        assert (await box.rollouts.stop("mood")).rollout.stage is Stage.STOPPED
+        assert box.rollouts.get("mood").rollout.history[-1].what == "stopped"
+
+    with_box(home, begin)
+    with_box(home, go_on)
+    assert sum(counted[f"{arm}.errors"].count for arm in ("candidate", "promoted")) == 20
+
+
+def test_what_cannot_be_rolled_out_is_refused(home):
+    async def act(box: Kernel) -> None:
+        with fails_with(NotFound):
+            box.rollouts.get("mood")
+        with fails_with(BadInput, key="candidate"):
+            await box.rollouts.start("mood", 2, {})
+        with fails_with(ModelNotFound, name="mood", version=9):
+            await box.rollouts.start("mood", 9, {})
+        with fails_with(BadInput, name="mood:2"):
+            await box.rollouts.start("mood:2", 3, {})
+        with fails_with(Conflict, name="names"):
+            await box.rollouts.start("names", 1, {})
+        await box.rollouts.start("mood", 3, {"guards": ERRORS})
+        with fails_with(Conflict, name="mood"):
+            await box.models.remove("mood:3")
+        await box.models.promote("mood:1")
+        assert box.rollouts.get("mood").rollout.stage is Stage.STOPPED
+        with fails_with(NotFound):
+            await box.rollouts.stop("mood")
+
+    with_box(home, act)
+
+
+def test_a_version_that_is_gone_fails_its_calls_and_is_rolled_back(home):
+    async def act(box: Kernel) -> None:
+        """Its weights are damaged on the disk: attaching it fails, and its users get that error until it is shown."""
+        (head,) = (home / "models" / "mood" / "3").glob("head.safetensors")
+        head.chmod(0o600)
+        head.write_bytes(b"damaged")
+        await box.rollouts.start("mood", 3, {"guards": ("errors<=0.05",), "share": 0.5})
+        failed = 0
+        for number in range(200):
+            if box.rollouts.choose("mood", None, []) is None:
+                break
+            try:
+                await ask(box, f"text {number}")
+            except LlmosError:
+                failed += 1
+        assert 0 < failed < 20
+        assert box.rollouts.get("mood").rollout.stage is Stage.ROLLED_BACK
+
+    with_box(home, act)
