@@ -98,7 +98,7 @@ def test_an_end_is_kept_with_its_reason(verdict: RolloutVerdict, stage: Stage) -
     assert (ended.stage, ended.ended_at, ended.history[-1].reason) == (stage, 2.0, "why")
 
 
-def test_a_promotion_is_an_ordinary_one_that_compares_with_the_version_it_was_measured_against() -> None:
+def test_a_promotion_is_guarded_by_the_version_it_was_measured_against() -> None:
     table = started()
     (move,) = table.apply(decided(RolloutVerdict.PROMOTE))
     assert move == SetPromoted("mood", 3, "0a", guarded=True, against="mood:2")
@@ -150,7 +150,7 @@ EVENTS = st.one_of(
 
 
 @given(st.lists(EVENTS, max_size=12))
-def test_any_order_of_events_leaves_it_under_way_or_ended_and_its_snapshot_is_read_back(events: list[ev.Event]) -> None:
+def test_any_order_of_events_leaves_it_under_way_or_ended(events: list[ev.Event]) -> None:
     table = started()
     for event in events:
         table.apply(event)
