@@ -400,7 +400,8 @@ class Kernel:
                     self._event_stream.publish("model", pid=event.pid, model=event.ref)
             case ev.PromotionChanged() | ev.PromotionRefused():
                 self.models.moved(event)
-                self.rollouts.follow_event(event)
+                if event.name in self._table.ended_rollouts:  # it may have ended one just now
+                    self.rollouts.follow_event(event)
             case ev.RolloutStarted() | ev.RolloutStopped() | ev.RolloutDecided():
                 self.rollouts.follow_event(event)
             case ev.Probed() | ev.DevicesFound():

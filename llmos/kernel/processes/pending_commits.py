@@ -99,11 +99,14 @@ def on_promotion_asked(table: ProcessTable, event: PromotionAsked) -> list[Effec
 
 
 def on_promotion_changed(table: ProcessTable, event: PromotionChanged) -> list[Effect]:
-    return [*table.pending_commits.moved(event), *rollout_events.on_promotion_changed(table, event)]
+    effects = table.pending_commits.moved(event)
+    return effects + rollout_events.on_promotion_changed(table, event) if event.name in table.rollouts else effects
 
 
 def on_promotion_refused(table: ProcessTable, event: PromotionRefused) -> list[Effect]:
-    effects = [*table.pending_commits.moved(event), *rollout_events.on_promotion_refused(table, event)]
+    effects = table.pending_commits.moved(event)
+    if event.name in table.rollouts:
+        effects += rollout_events.on_promotion_refused(table, event)
     for effect in effects:
         if isinstance(effect, Accept) and effect.pid in table.processes:
             table.put(replace(table.processes[effect.pid], reason=event.fault.message))
