@@ -7,7 +7,7 @@ from enum import StrEnum
 from itertools import pairwise
 
 from llmos.abi.error import BadInput
-from llmos.abi.rollout_guard import Measure, RolloutGuard, check_guards, default_guards
+from llmos.abi.rollout_guard import GuardMeasure, RolloutGuard, check_guards, default_guards
 from llmos.abi.task import Family
 
 CANDIDATE, PROMOTED = "candidate", "promoted"  # the two arms
@@ -129,7 +129,7 @@ class Rollout:
     @property
     def candidate_calls(self) -> int:
         """How many calls the candidate has answered or failed; of a shadow, copies."""
-        return self.tallies.get(f"{CANDIDATE}.{Measure.ERRORS}", Tally()).count
+        return self.tallies.get(f"{CANDIDATE}.{GuardMeasure.ERRORS}", Tally()).count
 
     def part_of(self, version: int) -> str:
         """What a version is in it, for tables; empty for one that is not in it."""

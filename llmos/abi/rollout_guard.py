@@ -25,7 +25,7 @@ SHADOW = "shadow"
 COMPARED = (Family.LABELS, Family.TAGS, Family.SPANS)  # families whose answers agree or do not, by default
 
 
-class Measure(StrEnum):
+class GuardMeasure(StrEnum):
     """What a guard observes of a call: a number from 0 to 1."""
 
     ERRORS = "errors"
@@ -42,7 +42,7 @@ class RolloutGuard:
     """
 
     text: str
-    measure: Measure
+    measure: GuardMeasure
     is_upper: bool
     bound: float
     is_beside: bool = False
@@ -51,18 +51,18 @@ class RolloutGuard:
     @property
     def key(self) -> str:
         """What its tallies are called, after the arm."""
-        return f"{self.measure}@{self.limit_s:g}" if self.measure is Measure.SLOW else str(self.measure)
+        return f"{self.measure}@{self.limit_s:g}" if self.measure is GuardMeasure.SLOW else str(self.measure)
 
     def check_fits(self, mode: str, family: Family) -> None:
         """BadInput for a guard that says nothing in this mode or of this family."""
-        if mode == SHADOW and self.measure is Measure.SLOW:
+        if mode == SHADOW and self.measure is GuardMeasure.SLOW:
             raise BadInput(
                 f"{self.text}: a copy runs in the background class, so its time says nothing of the candidate's. Leave "
                 "it out, or use a canary",
                 key="guards",
                 value=self.text,
             )
-        if mode == SHADOW and self.measure is Measure.FEEDBACK:
+        if mode == SHADOW and self.measure is GuardMeasure.FEEDBACK:
             raise BadInput(
                 f"{self.text}: nobody sees a shadow's answers, so no feedback comes. Leave it out, or use a canary",
                 key="guards",
@@ -90,17 +90,17 @@ def parse_guard(text: str) -> RolloutGuard:
     what, is_upper = found["what"], found["operator"] == "<="
     if found["percent"]:
         return _latency(text, found, is_upper=is_upper)
-    measure = Measure(what)
+    measure = GuardMeasure(what)
     if found["unit"]:
         raise _bad(text, f"has a unit, and {what} is a share")
-    if is_upper is not (measure is Measure.ERRORS):
+    if is_upper is not (measure is GuardMeasure.ERRORS):
         raise _bad(text, f"bounds {what} from the wrong side")
     if not found["beside"]:
         bound = float(found["number"])
         if not 0.0 <= bound <= 1.0:
             raise _bad(text, "has a bound that is not from 0 to 1")
         return RolloutGuard(text.strip(), measure, is_upper, bound)
-    if measure is Measure.AGREEMENT:
+    if measure is GuardMeasure.AGREEMENT:
         raise _bad(text, "compares with the promoted version, and agreement does that already")
     margin = float(found["margin"] or 0.0) * (-1.0 if found["sign"] == "-" else 1.0)
     if not -1.0 < margin < 1.0:
@@ -117,7 +117,7 @@ def _latency(text: str, found: re.Match[str], *, is_upper: bool) -> RolloutGuard
     limit_s = float(found["number"]) * (0.001 if found["unit"] == "ms" else 1.0)
     if not limit_s > 0.0:
         raise _bad(text, "has no time")
-    return RolloutGuard(text.strip(), Measure.SLOW, True, round(1.0 - percent / 100.0, 9), limit_s=limit_s)
+    return RolloutGuard(text.strip(), GuardMeasure.SLOW, True, round(1.0 - percent / 100.0, 9), limit_s=limit_s)
 
 
 def default_guards(family: Family, mode: str) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from llmos.abi.error import BadInput
 from llmos.abi.rollout import DEFAULT_STEPS, Mode, Rollout, Stage, Tally, plan_of
-from llmos.abi.rollout_guard import Measure, RolloutGuard, check_guards, default_guards, parse_guard
+from llmos.abi.rollout_guard import GuardMeasure, RolloutGuard, check_guards, default_guards, parse_guard
 from llmos.abi.task import Family
 from llmos.testing.errors import fails_with
 
@@ -16,14 +16,14 @@ from llmos.testing.errors import fails_with
 @pytest.mark.parametrize(
     ("text", "guard"),
     [
-        ("errors<=0.02", RolloutGuard("errors<=0.02", Measure.ERRORS, True, 0.02)),
-        ("errors <= promoted + 0.02", RolloutGuard("errors <= promoted + 0.02", Measure.ERRORS, True, 0.02, True)),
-        ("errors<=promoted", RolloutGuard("errors<=promoted", Measure.ERRORS, True, 0.0, True)),
-        ("p95<=200ms", RolloutGuard("p95<=200ms", Measure.SLOW, True, 0.05, limit_s=0.2)),
-        ("p99.5<=2s", RolloutGuard("p99.5<=2s", Measure.SLOW, True, 0.005, limit_s=2.0)),
-        ("agreement>=0.9", RolloutGuard("agreement>=0.9", Measure.AGREEMENT, False, 0.9)),
-        ("feedback>=promoted-0.05", RolloutGuard("feedback>=promoted-0.05", Measure.FEEDBACK, False, -0.05, True)),
-        ("feedback>=.7", RolloutGuard("feedback>=.7", Measure.FEEDBACK, False, 0.7)),
+        ("errors<=0.02", RolloutGuard("errors<=0.02", GuardMeasure.ERRORS, True, 0.02)),
+        ("errors <= promoted + 0.02", RolloutGuard("errors <= promoted + 0.02", GuardMeasure.ERRORS, True, 0.02, True)),
+        ("errors<=promoted", RolloutGuard("errors<=promoted", GuardMeasure.ERRORS, True, 0.0, True)),
+        ("p95<=200ms", RolloutGuard("p95<=200ms", GuardMeasure.SLOW, True, 0.05, limit_s=0.2)),
+        ("p99.5<=2s", RolloutGuard("p99.5<=2s", GuardMeasure.SLOW, True, 0.005, limit_s=2.0)),
+        ("agreement>=0.9", RolloutGuard("agreement>=0.9", GuardMeasure.AGREEMENT, False, 0.9)),
+        ("feedback>=promoted-0.05", RolloutGuard("feedback>=promoted-0.05", GuardMeasure.FEEDBACK, False, -0.05, True)),
+        ("feedback>=.7", RolloutGuard("feedback>=.7", GuardMeasure.FEEDBACK, False, 0.7)),
     ],
 )
 def test_a_guard_is_read(text: str, guard: RolloutGuard) -> None:

@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from llmos.abi.rollout import CANDIDATE, PROMOTED, GuardState, Tally
-from llmos.abi.rollout_guard import Measure, RolloutGuard
+from llmos.abi.rollout_guard import GuardMeasure, RolloutGuard
 from llmos.kernel.rollouts.confidence_sequence import interval, is_above, is_below
 
 BROKEN, KEPT, OPEN = "broken", "kept", "open"
 NONE = Tally()
 WORDS = {
-    Measure.ERRORS: "errors",
-    Measure.AGREEMENT: "agreement with the promoted version",
-    Measure.FEEDBACK: "feedback",
+    GuardMeasure.ERRORS: "errors",
+    GuardMeasure.AGREEMENT: "agreement with the promoted version",
+    GuardMeasure.FEEDBACK: "feedback",
 }
 
 
 def tally_key(guard: RolloutGuard, arm: str) -> str:
     """The name of the tally that the guard reads of this arm; agreement is of both together."""
-    return str(guard.measure) if guard.measure is Measure.AGREEMENT else f"{arm}.{guard.key}"
+    return str(guard.measure) if guard.measure is GuardMeasure.AGREEMENT else f"{arm}.{guard.key}"
 
 
 def is_broken(guard: RolloutGuard, tallies: Mapping[str, Tally], alpha: float) -> bool:
@@ -81,7 +81,7 @@ def _state(guard: RolloutGuard, low: float, high: float) -> str:
 
 
 def _what(guard: RolloutGuard) -> str:
-    return {Measure.AGREEMENT: "pairs of answers", Measure.FEEDBACK: "scores"}.get(guard.measure, "calls")
+    return {GuardMeasure.AGREEMENT: "pairs of answers", GuardMeasure.FEEDBACK: "scores"}.get(guard.measure, "calls")
 
 
 def _sentence(guard: RolloutGuard, state: str, estimate: float | None, low: float, high: float, seen: str) -> str:

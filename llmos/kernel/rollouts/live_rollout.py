@@ -17,7 +17,7 @@ from llmos.abi.error import (
 )
 from llmos.abi.json_type import Json
 from llmos.abi.rollout import CANDIDATE, PROMOTED, Mode, Rollout, Stage, Tally
-from llmos.abi.rollout_guard import Measure
+from llmos.abi.rollout_guard import GuardMeasure
 from llmos.kernel.rollouts.assignment import place_of
 from llmos.kernel.rollouts.decision import RolloutDecision, decide, is_any_broken
 
@@ -42,8 +42,8 @@ class LiveRollout:
         self.tallies: dict[str, Tally] = dict(rollout.tallies)
         self.rollout = rollout
         self.is_deciding = False
-        self._limits = {one.key: one.limit_s for one in rollout.guards if one.measure is Measure.SLOW}
-        self._is_compared = any(one.measure is Measure.AGREEMENT for one in rollout.guards)
+        self._limits = {one.key: one.limit_s for one in rollout.guards if one.measure is GuardMeasure.SLOW}
+        self._is_compared = any(one.measure is GuardMeasure.AGREEMENT for one in rollout.guards)
 
     def take_over(self, rollout: Rollout) -> None:
         """Go on with the rollout as the table has it now; what was counted meanwhile stays."""
@@ -84,20 +84,20 @@ class LiveRollout:
         if isinstance(error, LlmosError) and not isinstance(error, FAULTS):
             return
         arm = self.arm_of(ref)
-        self._add(f"{arm}.{Measure.ERRORS}", float(error is not None))
+        self._add(f"{arm}.{GuardMeasure.ERRORS}", float(error is not None))
         for key, limit_s in self._limits.items() if seconds is not None else ():
             self._add(f"{arm}.{key}", float(error is not None or seconds > limit_s))  # type: ignore[operator]  # not None
 
     def count_agreement(self, share: float) -> None:
         """Both versions have answered a call: the share of its inputs on which they agree."""
-        self._add(str(Measure.AGREEMENT), share)
+        self._add(str(GuardMeasure.AGREEMENT), share)
 
     def count_feedback(self, version: int, score: float) -> bool:
         """Somebody has scored an answer of a version, from 0 to 1; False for a version of neither arm."""
         if version not in (self.rollout.plan.candidate, self.rollout.against):
             return False
         arm = CANDIDATE if version == self.rollout.plan.candidate else PROMOTED
-        self._add(f"{arm}.{Measure.FEEDBACK}", min(max(score, 0.0), 1.0))
+        self._add(f"{arm}.{GuardMeasure.FEEDBACK}", min(max(score, 0.0), 1.0))
         return True
 
     def decision(self) -> RolloutDecision | None:
@@ -115,7 +115,7 @@ class LiveRollout:
         rollout, is_look = self.rollout, self._seen % LOOK_EVERY == 0
         if rollout.plan.mode is Mode.AB:
             return is_look
-        errors = self.tallies.get(f"{CANDIDATE}.{Measure.ERRORS}", NONE)
+        errors = self.tallies.get(f"{CANDIDATE}.{GuardMeasure.ERRORS}", NONE)
         if errors.count - rollout.step_from < rollout.plan.calls:
             return False
         return is_look or rollout.stage is Stage.RUNNING
