@@ -54,6 +54,7 @@ class Bench(StrEnum):
 
 WITH_SETS = (Bench.AUGMENTATION, Bench.METHODS, Bench.FEW_LABELS, Bench.LABEL_ORACLE, Bench.TUNE)
 WITH_SEEDS = (Bench.FEW_LABELS, Bench.LABEL_ORACLE, Bench.TUNE)
+WITH_WAYS = (Bench.FEW_LABELS,)
 WITH_METHODS = (Bench.METHODS, Bench.LABEL_ORACLE)
 WITH_DTYPE = (Bench.ENCODER, Bench.FINETUNE, Bench.GENERATE, Bench.SERVERS, Bench.TRIALS)
 
@@ -82,6 +83,7 @@ def main(
     seeds: Annotated[
         str | None, typer.Option(help="Seeds by commas, such as 1,2,3 (few-labels, label-oracle, tune).")
     ] = None,
+    ways: Annotated[str | None, typer.Option(help="Ways to learn by commas (few-labels).")] = None,
     tried: Annotated[
         str | None, typer.Option("--methods", help="Training methods by commas (methods); the one of label-oracle.")
     ] = None,
@@ -103,6 +105,8 @@ def main(
         raise typer.BadParameter(f"{bench} has none; those that have: {', '.join(WITH_SETS)}", param_hint="--sets")
     if seeds is not None and bench not in WITH_SEEDS:
         raise typer.BadParameter(f"{bench} has none; those that have: {', '.join(WITH_SEEDS)}", param_hint="--seeds")
+    if ways is not None and bench not in WITH_WAYS:
+        raise typer.BadParameter(f"{bench} has none; those that have: {', '.join(WITH_WAYS)}", param_hint="--ways")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a daemon we started ends with us
     try:
         if bench is Bench.SERVERS:
@@ -117,6 +121,7 @@ def main(
             measure: Callable[..., Record] = _module(bench).measure
             chosen: dict[str, object] = {} if seeds is None else {"seeds": _numbers(seeds)}
             chosen |= {} if tried is None else {"method": tried}
+            chosen |= {} if ways is None else {"ways": ways}
             chosen |= {} if bench is not Bench.TUNE else {"count": count}
             record = measure(data.absolute(), home.absolute(), mode="full" if full else "quick", names=sets, **chosen)
         else:

@@ -1,7 +1,8 @@
 """Few labels: models by a few labelled rows alone, and with the rest without labels; plain fine-tuning beside.
 
 The labelled rows are drawn by the seed, as many of every label. All runs go through the daemon, by `--method full` and
-else the defaults of `llmos train`; the plain one without those for few labels. Finished runs are kept in the bench's
+else the defaults of `llmos train`; the plain one without those for few labels. Two more ways are measured if named: the
+other rows with changed copies (views), and R-Drop on what is learned of them. Finished runs are kept in the bench's
 home: a bench that was stopped goes on, in the run that it had begun as well.
 """
 
@@ -22,6 +23,7 @@ from bench.kept_runs import Asking, kept, measured, run, version_of
 from bench.many_labels import FILE, FOLDER, NAME, measure_many
 from bench.public_sets import PublicSet, chosen_sets, read_set, text_of, write_rows
 from bench.record import Figure, Record, Target, revision
+from bench.stop import Stop
 from llmos.abi.json_type import Json
 
 SEEDS = {"quick": (1,), "full": (1, 2, 3)}
@@ -45,6 +47,10 @@ SETS = (
 MANY = PublicSet(NAME, "classify", FILE, None)
 PLAIN, FEW, UNLABELLED = "plain", "few", "unlabelled"  # fine-tuned; by the defaults; with the other rows as well
 WAYS = (UNLABELLED, FEW, PLAIN)
+VIEWS, R_DROP = "views", "r-drop"
+BY_REST: dict[str, dict[str, Json]] = {UNLABELLED: {}, VIEWS: {"views": 1.0}, R_DROP: {"consistency": 1.0}}
+BY_FEW: dict[str, dict[str, Json]] = {FEW: {}, PLAIN: {"contrastive": False, "learn_validation": False}}
+LABELS_ALONE = (R_DROP,)  # not for tags
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,31 +75,48 @@ class Result:
 
 
 def measure(
-    folder: Path, home: Path, *, mode: str, names: str | None = None, seeds: Sequence[int] | None = None
+    folder: Path,
+    home: Path,
+    *,
+    mode: str,
+    names: str | None = None,
+    seeds: Sequence[int] | None = None,
+    ways: str | None = None,
 ) -> Record:
-    """Every set by all ways and every seed; `names` are the sets, by commas."""
-    chosen, kept_at = tuple(seeds or SEEDS[mode]), home / "few-labels"
+    """Every set by all ways and every seed; `names` are the sets and `ways` the ways, by commas."""
+    chosen, by, kept_at = tuple(seeds or SEEDS[mode]), chosen_ways(ways), home / "few-labels"
     sets = chosen_sets(names, (*SETS, MANY))
     figures: list[Figure] = []
     with Box(home) as box:
         box.base()
         for one in sets:
             if isinstance(one, FewSet):
-                figures += measure_set(data.need(folder, one.name), kept_at, box, one, chosen)
+                figures += measure_set(data.need(folder, one.name), kept_at, box, one, chosen, by)
             else:
                 figures += measure_many(data.need(folder, FOLDER), kept_at, box, chosen)
     settings = {"base": "minilm", "seeds": chosen, "sets": [one.name for one in sets]}
     return Record("few-labels", mode, settings, tuple(figures))
 
 
-def measure_set(source: Path, kept_at: Path, box: Asking, one: FewSet, seeds: Sequence[int]) -> list[Figure]:
+def measure_set(
+    source: Path, kept_at: Path, box: Asking, one: FewSet, seeds: Sequence[int], ways: Sequence[str] = WAYS
+) -> list[Figure]:
     """All ways by every seed, from the files in this folder."""
-    found: dict[str, list[Result]] = {way: [] for way in WAYS}
+    found: dict[str, list[Result]] = {way: [] for way in ways if one.task != "tag" or way not in LABELS_ALONE}
     for seed in seeds:
         files = write_files(source, kept_at / f"{one.name}-{seed}", one, seed)
-        for way in WAYS:
-            found[way].append(_result(kept_at, box, one, files, way, seed))
-    return [_figure(one, way, seeds, found[way]) for way in WAYS]
+        for way, results in found.items():
+            results.append(_result(kept_at, box, one, files, way, seed))
+    return [_figure(one, way, seeds, results) for way, results in found.items()]
+
+
+def chosen_ways(names: str | None) -> tuple[str, ...]:
+    """The ways of these names, by commas; Stop for one that there is not."""
+    known = (*BY_REST, *BY_FEW)
+    asked = WAYS if names is None else tuple(dict.fromkeys(filter(None, map(str.strip, names.split(",")))))
+    if not asked or not set(known) >= set(asked):
+        raise Stop(f"--ways is {names!r}. The ways are: {', '.join(known)}")
+    return asked
 
 
 def draw(rows: Sequence[Any], one: FewSet, seed: int) -> tuple[list[Any], list[Any]]:  # Any: rows of the task's family
@@ -140,7 +163,7 @@ def _result(kept_at: Path, box: Asking, one: FewSet, files: Files, way: str, see
 
 def _recipe(one: FewSet, files: Files, way: str, seed: int) -> dict[str, Json]:
     rows: dict[str, Json] = {"train": str(files.few), "test": str(files.test)}
-    if way == UNLABELLED:
+    if way in BY_REST:
         rows["unlabelled"] = str(files.rest)
     return {
         "task": one.task,
@@ -150,7 +173,7 @@ def _recipe(one: FewSet, files: Files, way: str, seed: int) -> dict[str, Json]:
         "data": rows,
         "seed": seed,
         "learning_curve": False,
-        **({"contrastive": False, "learn_validation": False} if way == PLAIN else {}),
+        **(BY_REST | BY_FEW)[way],
     }
 
 
@@ -161,7 +184,7 @@ def _figure(one: FewSet, way: str, seeds: Sequence[int], found: Sequence[Result]
         parts.append(f"spread {stdev(values):.4f}")
     parts.append(f"{mean(result.cpu_s for result in found):,.0f} s of processor time each")
     parts.append(f"revision {', '.join(dict.fromkeys(result.revision for result in found))}")
-    target = Target(one.wanted) if way == UNLABELLED else None
+    target = Target(one.wanted) if way in BY_REST else None
     rows = f"{one.each} rows a label" if one.each else f"{one.share:.0%} of the rows"
     title = f"{one.name}, {rows}, {way}: {one.metric}"
     return Figure(title, mean(values), "", min(values), max(values), target, "; ".join(parts))

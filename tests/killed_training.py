@@ -28,9 +28,10 @@ FEW: dict[str, dict[str, Any]] = {  # Any: settings of a recipe
     "pairs": {"contrastive": True},
     "unlabelled": {"self_training_rounds": 2, "contrastive": False},
     "unlabelled pairs": {"self_training_rounds": 2, "contrastive": True},
+    "unlabelled views": {"contrastive": True, "views": 1.0},
 }
 # reports between two kills at most: runs of several fits are killed in several of them, and none ends before
-REPORTS = {"pairs": 15, "unlabelled": 14, "unlabelled pairs": 32}
+REPORTS = {"pairs": 15, "unlabelled": 14, "unlabelled pairs": 32, "unlabelled views": 32}
 STEPPING = ("train", UNLABELLED, "fit head")  # the phases of which every step is said
 
 

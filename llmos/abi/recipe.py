@@ -12,22 +12,14 @@ from difflib import get_close_matches
 
 from llmos.abi.augmentation import Augmentation, check_augmentation, names_in
 from llmos.abi.auto_method import AUTO
-from llmos.abi.distillation import (
-    LEAST_TEMPERATURE,
-    MOST_TEMPERATURE,
-    TEACHER_TEMPERATURE,
-    TEACHER_WEIGHT,
-    Distillation,
-)
-from llmos.abi.endpoint import EXAMPLE as ADDRESS
-from llmos.abi.endpoint import endpoint_in, is_address
+from llmos.abi.distillation import TEACHER_TEMPERATURE, TEACHER_WEIGHT, Distillation
 from llmos.abi.error import BadSetting
 from llmos.abi.json_type import Json
 from llmos.abi.method import MethodSpec, method_names, method_of, method_specs
 from llmos.abi.objective import needs_reference, objective_in, takes_preferences
+from llmos.abi.recipe_checks import bad, check_learning
 from llmos.abi.task import (
     BATCH_SIZE,
-    Family,
     all_specs,
     find_spec,
     is_generative,
@@ -47,10 +39,7 @@ ON_BAD_ROW = ("stop", "skip")
 UNLABELLED = "unlabelled"  # rows that nobody has labelled yet: a part of `data`, and a split of a dataset
 ROW_FILES = ("train", "validation", "test", UNLABELLED)  # the parts of `data` that name files or datasets
 SCHEDULES = ("linear", "cosine")
-MOST_CONSISTENCY = 100.0
 MOST_MULTIPLIER = 100.0
-SELF_TRAINED = (Family.LABELS, Family.TAGS)  # families of tasks that learn from rows without labels
-MOST_ROUNDS = 5
 CLASS_WEIGHTS = ("none", "balanced")
 DTYPES = ("float32", "bfloat16")
 BASE_DTYPES = ("float32", "bfloat16", "int8", "int4")
@@ -153,6 +142,7 @@ class Recipe:
     objective_settings: dict[str, Json] = field(default_factory=dict, metadata=LATER)  # the objective's own: beta ...
     consistency: float = field(default=0.0, metadata=LATER)  # R-Drop: the weight of two passes' agreement
     rate_multiplier: float = field(default=1.0, metadata=LATER)  # of the learning rate that is chosen by default
+    views: float = field(default=0.0, metadata=LATER)  # of unlabelled rows, in a step for each learned: views.py
     labelling: str = field(default="", metadata=LATER)  # the dataset that people labelled when the daemon started it
 
 
@@ -259,7 +249,7 @@ def check(recipe: Recipe) -> None:
         ("data.on_bad_row", recipe.data.on_bad_row, ON_BAD_ROW),
     ):
         if value not in allowed:
-            raise _bad(key, value, f"one of {', '.join(allowed)}")
+            raise bad(key, value, f"one of {', '.join(allowed)}")
     for key, number, least, most in (
         ("epochs", recipe.epochs, 0.0, 1000.0),
         ("learning_rate", recipe.learning_rate, 0.0, 1.0),
@@ -273,7 +263,7 @@ def check(recipe: Recipe) -> None:
         ("lora.alpha", recipe.lora.alpha, 0, 65536),
     ):
         if number is not None and not least < number <= most:
-            raise _bad(key, number, f"over {least:g} and at most {most:g}")
+            raise bad(key, number, f"over {least:g} and at most {most:g}")
     for key, share in (
         ("weight_decay", recipe.weight_decay),
         ("warmup_share", recipe.warmup_share),
@@ -283,130 +273,33 @@ def check(recipe: Recipe) -> None:
         ("max_drop", recipe.max_drop),
     ):
         if not 0 <= share <= 1:
-            raise _bad(key, share, "from 0 to 1")
+            raise bad(key, share, "from 0 to 1")
     check_augmentation(augmentation_of(recipe), "augment_")
     if recipe.track is not None:
         track_of(recipe.track)
     options = recipe_options()
     if unknown := sorted(set(recipe.options) - options):
-        raise _bad("options", unknown[0], f"one of {', '.join(sorted(options))}")
-    _check_distillation(recipe)
-    _check_contrastive(recipe)
-    _check_consistency(recipe)
+        raise bad("options", unknown[0], f"one of {', '.join(sorted(options))}")
+    check_learning(recipe)
     if not 0 < recipe.rate_multiplier <= MOST_MULTIPLIER:
-        raise _bad("rate_multiplier", recipe.rate_multiplier, f"over 0, at most {MOST_MULTIPLIER:g}")
+        raise bad("rate_multiplier", recipe.rate_multiplier, f"over 0, at most {MOST_MULTIPLIER:g}")
     _check_task_settings(recipe)
     _check_method(recipe)
     _check_objective(recipe)
     if recipe.class_weights == "balanced" and recipe.options.get("multi_label"):
-        raise _bad("class_weights", "balanced", "none where a text may have many labels")
-
-
-def _check_distillation(recipe: Recipe) -> None:
-    """Check that there is a teacher where its settings or rows without labels are given, and a task it can teach."""
-    changed = [key for key in ("teacher_weight", "teacher_temperature") if getattr(recipe, key) != _default(key)]
-    if recipe.teacher is None:
-        _check_self_training(recipe)
-        if changed:
-            raise _bad(changed[0], getattr(recipe, changed[0]), "left out where no teacher is named")
-        return
-    if not 0 <= recipe.teacher_weight <= 1:
-        raise _bad("teacher_weight", recipe.teacher_weight, "from 0 to 1")
-    if not LEAST_TEMPERATURE <= recipe.teacher_temperature <= MOST_TEMPERATURE:
-        raise _bad(
-            "teacher_temperature", recipe.teacher_temperature, f"from {LEAST_TEMPERATURE:g} to {MOST_TEMPERATURE:g}"
-        )
-    _check_taught(recipe, recipe.teacher, changed)
-    neutrals: tuple[tuple[str, object], ...] = (
-        ("class_weights", "none"),
-        ("label_smoothing", 0.0),
-        ("augment", None),
-        ("balance", False),
-    )
-    for key, neutral in neutrals:
-        if getattr(recipe, key) != neutral:
-            raise _bad(key, getattr(recipe, key), f"{neutral} where a teacher answers the rows")
-
-
-def _check_taught(recipe: Recipe, teacher: str, changed: list[str]) -> None:
-    """Check that the task's rows can be answered by a teacher, and by one behind an address if it is such."""
-    spec = spec_of(recipe.task)
-    if not spec.has_labels and not spec.is_generative:
-        raise _bad("teacher", teacher, f"left out: it teaches labels and texts, and {recipe.task} has neither")
-    if spec.is_generative:
-        if changed:
-            raise _bad(changed[0], getattr(recipe, changed[0]), f"left out: a teacher of {recipe.task} writes texts")
-        if objective_in(recipe.options) is not None:
-            raise _bad("objective", objective_in(recipe.options), "left out where a teacher writes the answers")
-    if not is_address(teacher):
-        return
-    if endpoint_in(teacher) is None:
-        raise _bad("teacher", teacher, f"an address with the name of its model behind a #, such as {ADDRESS}")
-    if not spec.is_generative and (spec.family is not Family.LABELS or recipe.options.get("multi_label")):
-        raise _bad("teacher", teacher, f"a model of the store for {recipe.task}: an address gives a text one label")
-
-
-def _check_self_training(recipe: Recipe) -> None:
-    """Check that the task can learn from rows without labels, if no teacher answers them."""
-    rounds = recipe.self_training_rounds
-    if isinstance(rounds, bool) or not 1 <= rounds <= MOST_ROUNDS:
-        raise _bad("self_training_rounds", rounds, f"from 1 to {MOST_ROUNDS}")
-    if not recipe.data.unlabelled:
-        return
-    if spec_of(recipe.task).family not in SELF_TRAINED:
-        able = [name for name in trainable_tasks() if spec_of(name).family in SELF_TRAINED]
-        raise _bad("data.unlabelled", recipe.data.unlabelled, f"left out for {recipe.task}: {', '.join(able)} take it")
-    if recipe.options.get("multi_label"):
-        raise _bad(
-            "data.unlabelled",
-            recipe.data.unlabelled,
-            "left out where a text may have many labels and no teacher is named",
-        )
-
-
-def _default(name: str) -> object:
-    return next(one.default for one in fields(Recipe) if one.name == name)
-
-
-def _check_consistency(recipe: Recipe) -> None:
-    """Check that texts have one label each, learned by layers that dropout changes."""
-    if not 0 <= recipe.consistency <= MOST_CONSISTENCY:
-        raise _bad("consistency", recipe.consistency, f"from 0 to {MOST_CONSISTENCY:g}")
-    if not recipe.consistency:
-        return
-    is_label = spec_of(recipe.task).family is Family.LABELS and not recipe.options.get("multi_label")
-    trains_layers = recipe.method == AUTO or method_of(recipe.method).trains_layers
-    if not is_label or recipe.teacher or recipe.contrastive or not trains_layers:
-        raise _bad(
-            "consistency",
-            recipe.consistency,
-            "0 unless a text has one label, for methods that train a head alone, by pairs, and with a teacher",
-        )
-
-
-def _check_contrastive(recipe: Recipe) -> None:
-    """Check that texts learned by pairs have one label each, and layers to train."""
-    if not recipe.contrastive:
-        return
-    spec = spec_of(recipe.task)
-    if spec.family is not Family.LABELS or spec.head != "sequence" or recipe.options.get("multi_label"):
-        raise _bad("contrastive", True, f"false for {recipe.task}, unless each text has one label")
-    if recipe.teacher or recipe.augment:
-        raise _bad("contrastive", True, "false with a teacher or changed copies of rows")
-    if recipe.method != AUTO and not method_of(recipe.method).trains_layers:
-        raise _bad("method", recipe.method, "one that trains layers, such as full or lora, to learn by pairs")
+        raise bad("class_weights", "balanced", "none where a text may have many labels")
 
 
 def _check_method(recipe: Recipe) -> None:
     """Check the method's settings, and that the task has something for it to train."""
     if recipe.base_dtype and needs_reference(recipe.options):
-        raise _bad("base_dtype", recipe.base_dtype, "left out: the objective compares with the base as it is")
+        raise bad("base_dtype", recipe.base_dtype, "left out: the objective compares with the base as it is")
     if recipe.method == AUTO:
         _check_open_method(recipe)
         return
     spec: MethodSpec = method_of(recipe.method)
     if recipe.base_dtype and not spec.keeps_base:
-        raise _bad("base_dtype", recipe.base_dtype, f"left out: {spec.name} trains the base's own weights")
+        raise bad("base_dtype", recipe.base_dtype, f"left out: {spec.name} trains the base's own weights")
     settings_of_method(recipe)
     if not spec.field and recipe.lora != Lora():
         changed = next(one.name for one in fields(Lora) if getattr(recipe.lora, one.name) != one.default)
@@ -418,7 +311,7 @@ def _check_method(recipe: Recipe) -> None:
             expected=[one.name for one in spec.settings],
         )
     if not spec.trains_layers and spec_of(recipe.task).head not in ("sequence", "token"):
-        raise _bad("method", spec.name, f"another for {recipe.task}, which has no head to train")
+        raise bad("method", spec.name, f"another for {recipe.task}, which has no head to train")
 
 
 def _check_open_method(recipe: Recipe) -> None:
@@ -446,14 +339,14 @@ def _check_objective(recipe: Recipe) -> None:
     if spec is None:
         if recipe.objective_settings:
             key, value = next(iter(recipe.objective_settings.items()))
-            raise _bad(key, value, "left out, or given with an objective that has it, such as dpo")
+            raise bad(key, value, "left out, or given with an objective that has it, such as dpo")
         return
     if not takes_preferences(recipe.task):
         able = ", ".join(task for task in trainable_tasks() if takes_preferences(task))
-        raise _bad("objective", spec.name, f"left out for {recipe.task}. Tasks that learn from preferences: {able}")
+        raise bad("objective", spec.name, f"left out for {recipe.task}. Tasks that learn from preferences: {able}")
     spec.values(recipe.objective_settings)
     if spec.needs_reference and recipe.method != AUTO and not method_of(recipe.method).keeps_base:
-        raise _bad("method", recipe.method, f"one that keeps the base, such as lora: {spec.name} compares with it")
+        raise bad("method", recipe.method, f"one that keeps the base, such as lora: {spec.name} compares with it")
 
 
 def _check_task_settings(recipe: Recipe) -> None:
@@ -462,23 +355,19 @@ def _check_task_settings(recipe: Recipe) -> None:
     for one in {one.name: one for spec in all_specs() for one in spec.settings if one.neutral is not None}.values():
         value = recipe.options.get(one.name, one.neutral) if one.is_option else getattr(recipe, one.name)
         if one.name not in own and value != one.neutral:
-            raise _bad(one.name, value, f"{one.neutral} for {recipe.task}, which does not have this setting")
+            raise bad(one.name, value, f"{one.neutral} for {recipe.task}, which does not have this setting")
         if one.choices and value not in one.choices:
-            raise _bad(one.name, value, f"one of {', '.join(one.choices)}")
+            raise bad(one.name, value, f"one of {', '.join(one.choices)}")
     for key in ("stride", "max_answer_tokens", "answered_rows"):
         number = recipe.options.get(key, 1)
         if isinstance(number, bool) or not isinstance(number, int) or number < (key != "stride"):
-            raise _bad(key, number, f"a whole number of {'rows' if key == 'answered_rows' else 'tokens'}")
+            raise bad(key, number, f"a whole number of {'rows' if key == 'answered_rows' else 'tokens'}")
     for key in ("abstain", "precision"):
         share = recipe.options.get(key, 0.0)
         if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share < 1:
-            raise _bad(key, share, "over 0 and under 1, or 0 for none")
+            raise bad(key, share, "over 0 and under 1, or 0 for none")
     if recipe.options.get("abstain") and recipe.options.get("precision"):
-        raise _bad("precision", recipe.options["precision"], "0 where abstain is set: each decides what is withheld")
+        raise bad("precision", recipe.options["precision"], "0 where abstain is set: each decides what is withheld")
     scale = recipe.options.get("scale", 1.0)
     if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not 0 < scale < math.inf:
-        raise _bad("scale", scale, "over 0: the number in the data that means the best")
-
-
-def _bad(key: str, value: object, expected: str) -> BadSetting:
-    return BadSetting(f"{key} is {value!r}; it must be {expected}", key=key, value=value, expected=expected)
+        raise bad("scale", scale, "over 0: the number in the data that means the best")

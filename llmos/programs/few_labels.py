@@ -20,7 +20,8 @@ import numpy as np
 
 from llmos.abi.frame import Job
 from llmos.abi.method import method_of
-from llmos.abi.recipe import SELF_TRAINED, Recipe
+from llmos.abi.recipe import Recipe
+from llmos.abi.recipe_checks import SELF_TRAINED
 from llmos.abi.task import spec_of
 from llmos.abi.wire import from_json, to_json
 from llmos.data.dataset import LoadedData

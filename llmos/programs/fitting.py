@@ -57,10 +57,12 @@ class Fitting:
         folder: str = CHECKPOINTS,
         *,
         validation: Sequence[Example[Any]] | None = None,
+        views: Sequence[Example[Any]] = (),
     ) -> Trainer:
         """A trainer on these examples that has read no checkpoint yet.
 
-        `validation`: the validation rows' examples, where they are not what the evaluator makes of them.
+        `validation`: the validation rows' examples, where they are not what the evaluator makes of them. `views`: texts
+        without labels, with a changed copy each.
         """
         rows, candidate = self.data.splits.validation, evaluator.candidate
         held = evaluator.examples(rows) if validation is None else validation
@@ -72,13 +74,18 @@ class Fitting:
         loss, last = self._loss(candidate, train), validate if rows else None
         if self.recipe.consistency:
             loss, train = ConsistencyLoss(loss, self.recipe.consistency), read_twice(train)
-        return self._trainer(candidate, loss, train, self.recipe, digest, folder, last, len(rows))
+        return self._trainer(candidate, loss, train, self.recipe, digest, folder, last, len(rows), views)
 
     def fit(
-        self, evaluator: Evaluator, train: Sequence[Example[Any]], digest: str, folder: str = CHECKPOINTS
+        self,
+        evaluator: Evaluator,
+        train: Sequence[Example[Any]],
+        digest: str,
+        folder: str = CHECKPOINTS,
+        views: Sequence[Example[Any]] = (),
     ) -> tuple[Trainer, bool]:
         """Train on these examples, from the checkpoint in this folder if there is one; whether it came to its end."""
-        return go_on(self.trainer(evaluator, train, digest, folder))
+        return go_on(self.trainer(evaluator, train, digest, folder, views=views))
 
     def trainer_by(
         self,
@@ -102,9 +109,15 @@ class Fitting:
         folder: str,
         validate: Callable[[], float] | None,
         validation_rows: int = 0,
+        views: Sequence[Example[Any]] = (),
     ) -> Trainer:
         place = Checkpoints(Path(self.job.scratch) / folder)
         hooks = Hooks(self.report, self.stop_asked, validate, validation_rows=validation_rows)
+        if views:
+            from llmos.training.views import ViewTrainer  # what other runs do not need
+
+            labels = len(self.data.splits.labels)
+            return ViewTrainer(candidate, loss, train, recipe, place, hooks, digest, views=views, labels=labels)
         return Trainer(candidate, loss, train, recipe, place, hooks, digest)
 
     def _loss(self, candidate: Candidate, train: Sequence[Example[Any]]) -> Loss:

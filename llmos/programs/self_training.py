@@ -36,6 +36,7 @@ from llmos.nn.adapters.head import SequenceHead
 from llmos.programs.few_labels import CONTRASTIVE, train_by_pairs
 from llmos.programs.fitting import CHECKPOINTS, Fitting
 from llmos.training.examples import Example
+from llmos.training.trainer import Trainer
 
 MOST_ROWS = 20_000  # that a run learns from: all are compared with each other
 FOLDER = "self-training"
@@ -77,6 +78,7 @@ class SelfTraining:
     unlabelled: Sequence[Any]  # Any: rows of the task's family
     digest: str  # of recipe, data and base
     rounds: list[Round] = field(default_factory=list)
+    views: dict[str, Json] = field(default_factory=dict)  # what the evidence says of them
 
     def run(self) -> bool:
         """Choose the rows of every round, training a model between two; False when it was asked to stop."""
@@ -101,16 +103,13 @@ class SelfTraining:
             "start": self.rounds[0].start,
             "start_accuracy": self.rounds[0].start_accuracy,
             "rounds": [one.plain() for one in self.rounds],
+            **({"views": self.views} if self.views else {}),
             "summary": f"{len(self.unlabelled):,} unlabelled rows; learned were {self.rounds[-1].sentence}",
         }
 
-    def fit_last(
-        self, evaluator: Evaluator, train: Sequence[Example[Any]]
-    ) -> tuple[Fitting, Sequence[Example[Any]], str]:
-        """How the final model is fitted: the run's settings, its examples, and their digest."""
-        last = self.rounds[-1]
-        examples = [*train, *self._examples(evaluator, last.rows)]
-        return self._in_few_epochs(len(examples)), examples, self._digest_of(last)
+    def fit_last(self, evaluator: Evaluator, train: Sequence[Example[Any]]) -> tuple[Fitting, Trainer, bool]:
+        """Fit the final model: the settings it was fitted by, its trainer, and whether it came to its end."""
+        return self._fit(evaluator, train, self.rounds[-1], CHECKPOINTS)
 
     def prepare(self, evaluator: Evaluator) -> bool:
         """Bring a fresh candidate to where the start left off: contrastive weights and head; False when stopped."""
@@ -161,10 +160,28 @@ class SelfTraining:
         evaluator = self.fitting.begin()
         if not self.prepare(evaluator):
             return None
-        train = [*evaluator.examples(self.fitting.data.splits.train), *self._examples(evaluator, before.rows)]
-        folder = f"{CHECKPOINTS}-{number}"
-        _, is_done = self._in_few_epochs(len(train)).fit(evaluator, train, self._digest_of(before), folder)
+        train = evaluator.examples(self.fitting.data.splits.train)
+        _, _, is_done = self._fit(evaluator, train, before, f"{CHECKPOINTS}-{number}")
         return self._choose(evaluator, f"model {number}", before.start, number) if is_done else None
+
+    def _fit(
+        self, evaluator: Evaluator, train: Sequence[Example[Any]], made: Round, folder: str
+    ) -> tuple[Fitting, Trainer, bool]:
+        """Fit a model on labelled examples and what a round chose; as `fit_last` answers."""
+        examples = [*train, *self._examples(evaluator, made.rows)]
+        fitting = self._in_few_epochs(len(examples))
+        views = self._views(evaluator) if fitting.recipe.views else ()
+        return fitting, *fitting.fit(evaluator, examples, self._digest_of(made), folder, views)
+
+    def _views(self, evaluator: Evaluator) -> Sequence[Example[Any]]:
+        from llmos.programs.view_rows import make_views  # what other runs do not need
+
+        splits = self.fitting.data.splits
+        held_out = frozenset(key_of(row) for row in (*splits.validation, *splits.test))
+        views = make_views(self._cutting(evaluator), self._blank(), self.fitting.recipe, held_out)
+        changed = sum(one.sequences[0] != one.sequences[1] for one in views)
+        self.views = {"rows": len(views), "changed": changed, "a_learned_row": self.fitting.recipe.views}
+        return views
 
     def _contrast(self, evaluator: Evaluator) -> bool:
         """Train the base by pairs, and fit the head; False when it was asked to stop."""

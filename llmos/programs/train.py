@@ -176,9 +176,8 @@ class Training:
         learning = SelfTraining(fit, rows, self._digest())
         if not (learning.run() and learning.prepare(evaluator)):
             return
-        fit, learned, digest = learning.fit_last(evaluator, train)
+        fit, run, is_done = learning.fit_last(evaluator, train)
         self.recipe, self.remarks.self_training = fit.recipe, learning.evidence()
-        run, is_done = fit.fit(evaluator, learned, digest)
         if is_done:
             self.finish(evaluator, run, dataset)
 

@@ -27,6 +27,7 @@ from llmos.training.optimizer import Optimizer, factor_at
 
 LOSSES_KEPT = 200
 METHOD = "~method/"  # of names in a checkpoint's moments that are the method's own state
+OWN = "~"  # of all names there that are not the optimizer's
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +56,14 @@ class Trainer:
         checkpoints: Checkpoints,
         around: Hooks,
         digest: str,
+        *,
+        beside: Sequence[Example[Any]] = (),  # examples that no epoch counts; a kind of trainer draws them
     ) -> None:
         assert recipe.batch_size is not None
         assert recipe.epochs is not None
         assert recipe.token_budget is not None
-        self.candidate, self.loss, self.examples, self.recipe = candidate, loss, examples, recipe
+        self.candidate, self.loss, self.recipe = candidate, loss, recipe
+        self.examples, self.counted = (*examples, *beside), len(examples)
         self.checkpoints, self.around = checkpoints, around
         self.weights = candidate.weights()
         self.tables = candidate.sparse_tables()
@@ -67,7 +71,7 @@ class Trainer:
         self.mixed = MixedWeights(backbone, self.weights if candidate.is_mixed else {}, output)
         self.frozen = CopiedLinears(backbone, "bfloat16", output, is_used=candidate.computes_copies)
         self.optimizer = Optimizer(self.weights, self.tables, recipe, self.mixed)
-        self.lengths = [one.size for one in examples]
+        self.lengths = [one.size for one in self.examples]
         self.size, self.token_budget = recipe.batch_size, recipe.token_budget
         self.epoch_steps = math.ceil(len(examples) / self.size)
         self.total = max(1, round(recipe.epochs * self.epoch_steps))
@@ -84,10 +88,10 @@ class Trainer:
         self.position, self.best = held.position, held.best
         torch.set_num_threads(self.position.threads)
         self._put(held.weights)
-        own = {key: x for key, x in held.moments.items() if key.startswith(METHOD)}
-        if self.candidate.tuned is not None:
-            self.candidate.tuned.load_state({key.removeprefix(METHOD): x for key, x in own.items()})
-        self.optimizer.load({key: x for key, x in held.moments.items() if key not in own})
+        own = {key: x for key, x in held.moments.items() if key.startswith(OWN)}
+        moments = {key: x for key, x in held.moments.items() if key not in own}
+        self.load_own_state(own)
+        self.optimizer.load(moments)
         return True
 
     def train(self) -> bool:
@@ -175,7 +179,7 @@ class Trainer:
         """The examples of the next step. Their order follows from seed and epoch."""
         epoch, step = divmod(self.position.step, self.epoch_steps)
         if self._order is None or self._order[0] != epoch:
-            self._order = epoch, batches(self.lengths, self.size, self.recipe.seed, epoch)
+            self._order = epoch, batches(self.lengths[: self.counted], self.size, self.recipe.seed, epoch)
         return self._order[1][step]
 
     def end_step(self) -> None:
@@ -186,9 +190,17 @@ class Trainer:
 
     def save(self) -> None:
         """Write a checkpoint of the current state."""
+        self.checkpoints.write(self.position, self.weights, self.optimizer.state() | self.own_state(), self.best)
+
+    def own_state(self) -> dict[str, Tensor]:
+        """What goes on beside weights and optimizer, by names that begin with OWN: the method's state."""
         tuned = self.candidate.tuned
-        own = {} if tuned is None else {f"{METHOD}{key}": x for key, x in tuned.state().items()}
-        self.checkpoints.write(self.position, self.weights, self.optimizer.state() | own, self.best)
+        return {} if tuned is None else {f"{METHOD}{key}": x for key, x in tuned.state().items()}
+
+    def load_own_state(self, own: dict[str, Tensor]) -> None:
+        """Go on from what `own_state` gave."""
+        if self.candidate.tuned is not None:
+            self.candidate.tuned.load_state({key.removeprefix(METHOD): x for key, x in own.items()})
 
     def _gradients(self, batch: Sequence[int], normalizers: Sequence[float]) -> list[float]:
         """Accumulate the gradients of these examples, micro-batch by micro-batch; returns their part of the step's
@@ -196,13 +208,17 @@ class Trainer:
         total, (normalizer,) = 0.0, normalizers
         parts = list(passes(batch, self.lengths, self.token_budget))
         for i, part in enumerate(parts, start=1):
-            examples = [self.examples[index] for index in part]
-            loss = self.loss(self._logits(part, examples), examples) / normalizer
+            loss = self._loss(part, normalizer)
             loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it so
             total += float(loss.detach())
             if len(parts) > 1:
                 self.mixed.add_up(is_last=i == len(parts))
         return [total]
+
+    def _loss(self, part: Sequence[int], normalizer: float) -> Tensor:
+        """What these examples add to the loss of the step."""
+        examples = [self.examples[index] for index in part]
+        return self.loss(self._logits(part, examples), examples) / normalizer
 
     def _logits(self, part: Sequence[int], examples: Sequence[Example[Any]]) -> Tensor:
         if self.states is not None and self.states.is_kept:

@@ -6,7 +6,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from bench.few_labels import WAYS, FewSet, draw, measure_set, write_files
+import pytest
+
+from bench.few_labels import WAYS, FewSet, chosen_ways, draw, measure_set, write_files
+from bench.stop import Stop
 from llmos.abi.recipe import Data
 from llmos.data.reader import read_rows, stream_rows
 
@@ -94,3 +97,20 @@ def test_a_run_that_an_earlier_bench_began_goes_on(tmp_path: Path):
         file.unlink()
     measure_set(tmp_path, tmp_path / "first", box, few, (1,))
     assert box.resumed == [9]
+
+
+def test_the_ways_that_are_named_are_measured(tmp_path: Path):
+    box = Box()
+    few = FewSet("sorting", "classify", "train.csv", "train.csv", 0.8, each=3)
+    measure_set(sorting(tmp_path), tmp_path / "kept", box, few, (1,), chosen_ways("r-drop,views,r-drop"))
+    assert [(one.get("consistency"), one.get("views")) for one in box.recipes] == [(1.0, None), (None, 1.0)]
+    assert all("unlabelled" in one["data"] for one in box.recipes)
+    assert chosen_ways(None) == WAYS
+    with pytest.raises(Stop):
+        chosen_ways("views,nosuch")
+
+
+def test_of_tags_r_drop_is_not_measured(tmp_path: Path):
+    box = Box()
+    assert measure_set(news(tmp_path), tmp_path / "kept", box, TAGGED, (1,), ("r-drop",)) == []
+    assert box.recipes == []

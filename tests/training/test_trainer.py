@@ -30,6 +30,7 @@ KILLED = (  # method and task of a run, and how few labels are learned
     "full-classify-unlabelled",
     "lora-classify-unlabelled pairs",
     "full-tag-unlabelled",
+    "full-classify-unlabelled views",
 )
 
 

@@ -34,6 +34,10 @@ class BelievingFamily(Protocol):
         """Whether a labelled row has the label that is believed."""
         ...
 
+    def same_units(self, row: Any, copy: Any) -> Sequence[bool]:
+        """Which units of a row (its text, or its words) keep their label in a changed copy."""
+        ...
+
 
 BELIEVING: Mapping[Family, BelievingFamily] = {Family.LABELS: labels, Family.TAGS: tags}
 

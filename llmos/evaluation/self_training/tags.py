@@ -45,3 +45,8 @@ def with_target(row: TagRow, target: Sequence[str]) -> TagRow:
 
 def is_right(row: TagRow, belief: Belief) -> bool:
     return bool(row.tags == belief.row.tags)
+
+
+def same_units(row: TagRow, copy: TagRow) -> list[bool]:
+    """A word in the place of another may have another tag."""
+    return [one == other for one, other in zip(row.input["tokens"], copy.input["tokens"], strict=True)]

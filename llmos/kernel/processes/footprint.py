@@ -187,7 +187,7 @@ def _of_training(recipe: Recipe, device: str, weights: int, limit: int, facts: F
     longest = min(one for one in (recipe.options.get("max_tokens"), limit, budget) if isinstance(one, int) and one > 0)
     spec = find_spec(recipe.task)
     if spec is not None and spec.is_one_sequence:
-        passes = 2 if recipe.consistency else 1  # of each text
+        passes = 2 if recipe.consistency else 1 + recipe.views  # of each text, and of the copies beside it
         tokens = min(budget, ceil(passes * batch_size_of(recipe) / shares) * longest)
     each = _token_bytes(weights, longest, shape, method)
     return {

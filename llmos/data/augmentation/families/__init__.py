@@ -44,6 +44,9 @@ FAMILY_DEFAULTS: Mapping[Family, tuple[str, ...]] = {
 }
 """The augmenters among which `auto` chooses: they need the rows alone. Other families have none."""
 
+FAMILY_VIEWS: Mapping[Family, tuple[str, ...]] = {Family.LABELS: ("swap", "delete"), Family.TAGS: ("token",)}
+"""The augmenters that make changed copies of rows without labels, which are to be answered as the rows themselves."""
+
 
 def rewriting_of(task: str) -> Rewriting:
     """How rows of this task take changes; BadInput for a task that has no rows to change."""
