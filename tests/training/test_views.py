@@ -54,7 +54,7 @@ def test_only_answers_that_are_sure_are_learned_and_they_are_sharpened() -> None
 
 
 @given(st.lists(st.lists(st.tuples(st.integers(0, 2), st.floats(0.34, 1)), max_size=6), max_size=20))
-def test_a_labels_threshold_lies_between_the_confidences_seen_and_at_most_at_the_most(
+def test_a_labels_threshold_lies_among_the_confidences_seen_and_is_bounded(
     steps: list[list[tuple[int, float]]],
 ) -> None:
     from llmos.training.views import MOST, Thresholds
