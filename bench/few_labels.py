@@ -1,9 +1,10 @@
 """Few labels: models by a few labelled rows alone, and with the rest without labels; plain fine-tuning beside.
 
-The labelled rows are drawn by the seed, as many of every label. All runs go through the daemon, by `--method full` and
-else the defaults of `llmos train`; the plain one without those for few labels. Two more ways are measured if named: the
-other rows with changed copies (views), and R-Drop on what is learned of them. Finished runs are kept in the bench's
-home: a bench that was stopped goes on, in the run that it had begun as well.
+The labelled rows are drawn by the seed, as many of every label. All runs go through the daemon, by the defaults of
+`llmos train`; the plain one by `--method full`, and without what is for few labels. Three more ways are measured if
+named: all by `--method full` (unlabelled-full), the other rows with changed copies (views), and R-Drop on what is
+learned of them. Finished runs are kept in the bench's home: a bench that was stopped goes on, in the run that it had
+begun as well.
 """
 
 from __future__ import annotations
@@ -47,9 +48,17 @@ SETS = (
 MANY = PublicSet(NAME, "classify", FILE, None)
 PLAIN, FEW, UNLABELLED = "plain", "few", "unlabelled"  # fine-tuned; by the defaults; with the other rows as well
 WAYS = (UNLABELLED, FEW, PLAIN)
-VIEWS, R_DROP = "views", "r-drop"
-BY_REST: dict[str, dict[str, Json]] = {UNLABELLED: {}, VIEWS: {"views": 1.0}, R_DROP: {"consistency": 1.0}}
-BY_FEW: dict[str, dict[str, Json]] = {FEW: {}, PLAIN: {"contrastive": False, "learn_validation": False}}
+BY_FULL, VIEWS, R_DROP = "unlabelled-full", "views", "r-drop"
+BY_REST: dict[str, dict[str, Json]] = {
+    UNLABELLED: {},
+    BY_FULL: {"method": "full"},
+    VIEWS: {"views": 1.0},
+    R_DROP: {"consistency": 1.0},
+}
+BY_FEW: dict[str, dict[str, Json]] = {
+    FEW: {},
+    PLAIN: {"method": "full", "contrastive": False, "learn_validation": False},
+}
 LABELS_ALONE = (R_DROP,)  # not for tags
 
 
@@ -169,7 +178,6 @@ def _recipe(one: FewSet, files: Files, way: str, seed: int) -> dict[str, Json]:
         "task": one.task,
         "name": f"few-{one.name}-{way}-{seed}",
         "base": "minilm:1",
-        "method": "full",
         "data": rows,
         "seed": seed,
         "learning_curve": False,

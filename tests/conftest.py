@@ -34,6 +34,14 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if NEEDS_TORCH.search(collection_path.read_text(encoding="utf-8")) else None
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A set has another order in every process, so that two workers would collect other tests than each other."""
+    for marker in metafunc.definition.iter_markers("parametrize"):
+        if any(isinstance(values, (set, frozenset)) for values in marker.args[1:2]):
+            raise pytest.UsageError(f"{metafunc.definition.nodeid} goes through a set: give its values an order")
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The slowest folders first, and of them first what shares a daemon."""

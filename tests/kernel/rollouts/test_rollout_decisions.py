@@ -79,7 +79,7 @@ def test_an_ab_test_goes_on_until_its_guards_are_shown() -> None:
     assert ab(720.0, 850.0) is RolloutVerdict.ROLL_BACK
 
 
-@pytest.mark.parametrize("stage", set(Stage) - {Stage.RUNNING, Stage.HOLDING})
+@pytest.mark.parametrize("stage", [stage for stage in Stage if stage not in (Stage.RUNNING, Stage.HOLDING)])
 def test_what_is_decided_or_over_decides_nothing_more(stage: Stage) -> None:
     assert decide(replace(rollout({"agreement": (100, 0.0)}), stage=stage)) is None
 
