@@ -8,9 +8,11 @@ import pytest
 from llmos import AsyncClient, Client
 from tools import sync_client
 
+FIRST_LINE = '"""One."""'
+
 
 def public_methods(client: type) -> dict:
-    return {name: value for name, value in vars(client).items() if inspect.isfunction(value) and name[0] != "_"}
+    return {name: value for name, value in inspect.getmembers(client, inspect.isfunction) if name[0] != "_"}
 
 
 def described(method, *, is_async: bool) -> tuple:
@@ -22,14 +24,15 @@ def described(method, *, is_async: bool) -> tuple:
     return list(signature.parameters.values()), returned, method.__doc__
 
 
-def test_the_synchronous_client_is_what_the_script_makes():
-    made = sync_client.sync_source(sync_client.SOURCE.read_text(encoding="utf-8"))
-    assert sync_client.TARGET.read_text(encoding="utf-8") == made, "run: python tools/sync_client.py"
+@pytest.mark.parametrize("source", sync_client.files(), ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_a_synchronous_file_is_what_the_script_makes_and_says_so(source):
+    made = sync_client.files()[source].read_text(encoding="utf-8")
+    assert made == sync_client.made_from(source), "run: python tools/sync_client.py"
+    assert "Made by tools/sync_client.py" in made.splitlines()[0]
 
 
-def test_the_made_file_says_so_in_its_first_line():
-    first_line = sync_client.TARGET.read_text(encoding="utf-8").splitlines()[0]
-    assert "Made by tools/sync_client.py" in first_line
+def test_no_synchronous_file_is_left_whose_source_is_gone():
+    assert set(sync_client.MADE_PARTS.glob("*.py")) <= set(sync_client.files().values())
 
 
 def test_both_clients_have_the_same_methods():
@@ -55,11 +58,11 @@ def test_a_method_waits_in_one_client_alone(name):
 
 def test_words_in_strings_and_comments_stay_as_they_are():
     source = '"""One."""\n\n\nasync def ask() -> str:\n    """Do await it."""\n    return await one("await")  # async\n'
-    made = sync_client.sync_source(source)
+    made = sync_client.sync_source(source, FIRST_LINE)
     assert 'def ask() -> str:\n    """Do await it."""\n    return one("await")  # async\n' in made
     assert "async def" not in made
 
 
 def test_a_name_without_a_synchronous_twin_is_refused_in_a_sentence():
     with pytest.raises(ValueError, match=r"line 2: asyncio"):
-        sync_client.sync_source('"""One."""\nimport asyncio\n')
+        sync_client.sync_source('"""One."""\nimport asyncio\n', FIRST_LINE)

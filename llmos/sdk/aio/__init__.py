@@ -1,0 +1,1 @@
+"""The parts of AsyncClient. tools/sync_client.py makes those of Client from them."""

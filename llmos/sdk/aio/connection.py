@@ -1,0 +1,116 @@
+"""What all parts of the client stand on: requests, streams of events, and waiting for a process."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Self, TypeVar
+
+import httpx
+
+from llmos.abi.api_types import StreamEvent, stream_event_of
+from llmos.abi.json_type import Json
+from llmos.abi.process import Process
+from llmos.sdk import request
+from llmos.sdk.authentication import auth_for
+from llmos.sdk.request import Request
+from llmos.sdk.transport import address, check_reply, encode_body, timeouts, unreachable
+from llmos.sdk.wait import SSEParser, raise_unless_done
+
+T = TypeVar("T")
+OnProgress = Callable[[Process], None]
+
+
+class AsyncDaemonConnection:
+    """A connection to the daemon. `base_url` is its address; by default the address that this user's daemon wrote down.
+
+    `api_key` defaults to the setting of that name. Whoever owns the daemon's home needs none on its machine.
+    """
+
+    def __init__(
+        self, base_url: str | None = None, *, api_key: str | None = None, timeout_s: float | None = 600.0
+    ) -> None:
+        self.url = address(base_url)
+        auth = auth_for(self.url, api_key)
+        self._http = httpx.AsyncClient(base_url=self.url, auth=auth, timeout=timeouts(timeout_s), trust_env=False)
+        self.last_call_id = ""
+        """The id of this client's last answer (`x-request-id`), by which feedback and the request log name a call."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._http.aclose()
+
+    async def process(self, pid: int) -> Process:
+        """A process in its current state."""
+        return await self._ask(request.process(pid))
+
+    async def wait(self, pid: int, *, on_progress: OnProgress | None = None) -> Process:
+        """Wait for a process to end and return it; if it failed, its error is raised."""
+        async for stream_event in self.watch(pid):
+            if stream_event.process is not None and on_progress is not None:
+                on_progress(stream_event.process)
+        return raise_unless_done(await self.process(pid))
+
+    async def watch(self, pid: int | None = None) -> AsyncIterator[StreamEvent]:
+        """Events from now on; of one process: its present state first, then its events to its end."""
+        path = "/v1/events" if pid is None else f"/v1/processes/{pid}/events"
+        async for _, data in self._events("GET", path):
+            yield stream_event_of(data)
+
+    async def result(self, pid: int) -> Json:
+        """What a process has found: the differences of two datasets, for one."""
+        return await self._ask(request.result(pid))
+
+    async def _start(self, asked: Request[Process], *, wait: bool, on_progress: OnProgress | None) -> Process:
+        process = await self._ask(asked)
+        return await self.wait(process.pid, on_progress=on_progress) if wait else process
+
+    async def _ask(self, asked: Request[T]) -> T:
+        content = encode_body(asked.body) if asked.content is None else asked.content
+        response = await self._send(asked.method, asked.path, content, asked.query, asked.headers)
+        return asked.read(check_reply(response))
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        content: bytes | None = None,
+        query: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> httpx.Response:
+        try:
+            response = await self._http.request(method, path, content=content, params=query or None, headers=headers)
+        except httpx.TransportError as error:
+            raise unreachable(self.url, error) from error
+        self.last_call_id = response.headers.get("x-request-id", "")
+        return response
+
+    async def _events(self, method: str, path: str, body: Json = None) -> AsyncIterator[tuple[str, Json]]:
+        async with self._stream(method, path, body) as response:
+            if not response.is_success:
+                await response.aread()
+                check_reply(response)
+            self.last_call_id = response.headers.get("x-request-id", "")
+            lines = SSEParser()
+            async for line in response.aiter_lines():
+                for one in lines.feed(line):
+                    yield one
+
+    @asynccontextmanager
+    async def _stream(self, method: str, path: str, body: Json) -> AsyncIterator[httpx.Response]:
+        content = encode_body(body)
+        timeout = timeouts(None)  # a stream is quiet for as long as nothing happens
+        try:
+            async with self._http.stream(method, path, content=content, timeout=timeout) as response:
+                yield response
+        except httpx.TransportError as error:
+            raise unreachable(self.url, error) from error

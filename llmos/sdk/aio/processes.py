@@ -1,0 +1,48 @@
+"""Processes: a list of them, their state and their logs."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from llmos.abi.process import Priority, Process
+from llmos.sdk import request
+from llmos.sdk.aio.connection import AsyncDaemonConnection
+from llmos.sdk.transport import check_reply
+
+
+class AsyncProcessesClient(AsyncDaemonConnection):
+    """Processes: a list of them, their state and their logs."""
+
+    async def processes(self) -> list[Process]:
+        """All processes the journal remembers, oldest first."""
+        return await self._ask(request.processes())
+
+    async def kill(self, pid: int, *, force: bool = False) -> Process:
+        """Stop a process; a trainer writes a checkpoint first, unless by force."""
+        return await self._ask(request.kill(pid, force=force))
+
+    async def suspend(self, pid: int) -> Process:
+        """Pause a process."""
+        return await self._ask(request.suspend(pid))
+
+    async def resume(self, pid: int) -> Process:
+        """Continue a process; an interrupted one goes on from its checkpoint."""
+        return await self._ask(request.resume(pid))
+
+    async def nice(self, pid: int, priority: Priority | str) -> Process:
+        """Change the priority of a process."""
+        return await self._ask(request.nice(pid, priority))
+
+    async def logs(self, pid: int, *, tail: int | None = None) -> str:
+        """The log of a process, or its last lines."""
+        query = {} if tail is None else {"tail": str(tail)}
+        response = await self._send("GET", f"/v1/processes/{pid}/log", query=query)
+        if not response.is_success:
+            check_reply(response)
+        return response.text
+
+    async def follow(self, pid: int, *, tail: int | None = None) -> AsyncIterator[str]:
+        """The log of a process from its start or its last lines, and further lines as they are written."""
+        last = "" if tail is None else f"&tail={tail}"
+        async for _, text in self._events("GET", f"/v1/processes/{pid}/log?follow=true{last}"):
+            yield text

@@ -1,0 +1,65 @@
+"""Parts of Client. Made by tools/sync_client.py from aio/box.py: edit that file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from llmos.abi.api_types import DiskUse, JournalSnapshot, Status, Verified
+from llmos.abi.device import Device
+from llmos.abi.key import ANY_MODEL, ApiKey, KeyLimits, KeyScope, NewKey
+from llmos.abi.process import Priority
+from llmos.sdk import request
+from llmos.sdk.blocking.connection import DaemonConnection
+
+
+class BoxClient(DaemonConnection):
+    """The daemon itself: its state, devices, disk, keys."""
+
+    def status(self) -> Status:
+        """The daemon at a glance."""
+        return self._ask(request.status())
+
+    def devices(self) -> list[Device]:
+        """The processors the daemon owns."""
+        return self._ask(request.devices())
+
+    def disk(self) -> DiskUse:
+        """The bytes in each part of the store."""
+        return self._ask(request.disk())
+
+    def gc(self) -> int:
+        """Delete everything that no name refers to; returns the freed bytes."""
+        return self._ask(request.collect())
+
+    def snapshot(self) -> JournalSnapshot:
+        """Write the snapshot beside the daemon's journal, with all that was acknowledged until now, for a backup."""
+        return self._ask(request.snapshot())
+
+    def verify(self) -> Verified:
+        """Read every byte of the store; returns the files that are damaged."""
+        return self._ask(request.verify())
+
+    def keys(self) -> list[ApiKey]:
+        """All keys, oldest first, without their secrets."""
+        return self._ask(request.keys())
+
+    def create_key(
+        self,
+        name: str = "",
+        *,
+        scopes: Sequence[KeyScope | str] = (KeyScope.INFER,),
+        models: Sequence[str] = ANY_MODEL,
+        expires_at: float | None = None,
+        limits: KeyLimits | None = None,
+        priority: Priority | str = Priority.INTERACTIVE,
+    ) -> NewKey:
+        """Make a key; its `secret` is shown nowhere else. `models` may be globs of names; `priority` is the highest."""
+        return self._ask(request.create_key(name, scopes, models, expires_at, limits, priority))
+
+    def rotate_key(self, key_id: str, *, grace_s: float = 0.0) -> NewKey:
+        """Give a key another secret; the present one is taken for `grace_s` seconds more."""
+        return self._ask(request.rotate_key(key_id, grace_s))
+
+    def remove_key(self, key_id: str) -> list[str]:
+        """Remove a key; returns its id."""
+        return self._ask(request.remove_key(key_id))
