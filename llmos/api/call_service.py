@@ -108,8 +108,8 @@ class Meter:
     def __init__(self) -> None:
         self.calls: Counter[tuple[str, str, str]] = Counter()
         self.tokens: Counter[tuple[str, str, str]] = Counter()
-        self.buckets: dict[str, list[int]] = {}
-        self.seconds: Counter[str] = Counter()
+        self.buckets: dict[tuple[str, str], list[int]] = {}  # by task and model
+        self.seconds: Counter[tuple[str, str]] = Counter()
         self.refusals: Counter[str] = Counter()  # by code
         self.first_token = Histogram(FIRST_TOKEN_S)
         self.each_token = Histogram(EACH_TOKEN_S)
@@ -119,8 +119,12 @@ class Meter:
         self.calls[task, model, outcome] += 1
         self.tokens[task, model, "prompt"] += tokens.prompt
         self.tokens[task, model, "completion"] += tokens.completion
-        self.buckets.setdefault(task, [0] * (len(BOUNDS_S) + 1))[bisect_left(BOUNDS_S, seconds)] += 1
-        self.seconds[task] += seconds  # type: ignore[assignment]  # a Counter adds floats as well as ints
+        key = (task, model)
+        buckets = self.buckets.get(key)
+        if buckets is None:
+            buckets = self.buckets[key] = [0] * (len(BOUNDS_S) + 1)
+        buckets[bisect_left(BOUNDS_S, seconds)] += 1
+        self.seconds[key] += seconds  # type: ignore[assignment]  # a Counter adds floats as well as ints
 
 
 class CallApi:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from starlette.requests import Request
@@ -21,13 +22,23 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
+PREEMPTIONS = ("llmos_generation_preemptions",)
+GENERATION = {  # metric: the figure of a process that generates, and its help
+    "llmos_generation_preemptions": ("preempted", "Sequences that gave their KV cache to another, since the start"),
+    "llmos_kv_cache_blocks": ("kv_blocks", "Blocks of the KV cache"),
+    "llmos_kv_cache_used_blocks": ("kv_held", "Blocks of the KV cache that sequences hold"),
+    "llmos_kv_cache_kept_blocks": ("kv_kept", "Blocks of the KV cache that are kept for prompts that begin alike"),
+    "llmos_kv_cache_used_ratio": ("kv_share", "The share of the KV cache that answers may need (llama.cpp, vLLM)"),
+    "llmos_kv_cache_waste_ratio": ("kv_waste", "The empty share of the blocks that sequences hold"),
+    "llmos_prefix_cache_hit_ratio": ("prefix_hit_rate", "The share of prompt tokens found in the prefix cache"),
+}
 
 
 def family(histogram: Histogram, name: str, doc: str) -> Metric:
     """A histogram in Prometheus' format."""
     from prometheus_client.core import HistogramMetricFamily
 
-    made = HistogramMetricFamily(name, doc, labels=["model", "class"])
+    made = HistogramMetricFamily(name, doc, labels=["model", "priority"])
     for key, counts in histogram.counts.items():
         bounds = (*map(str, histogram.bounds_s), "+Inf")
         buckets = [(bound, float(sum(counts[: i + 1]))) for i, bound in enumerate(bounds)]
@@ -81,13 +92,14 @@ class Metrics:
         for labels, number in self._meter.tokens.items():
             tokens.add_metric(labels, number)
         yield tokens
-        latency = HistogramMetricFamily("llmos_call_seconds", "Time from a call to its last chunk", labels=["task"])
-        for task, counts in self._meter.buckets.items():
-            running, buckets = 0, []
-            for bound, number in zip((*map(str, BOUNDS_S), "+Inf"), counts, strict=True):
-                running += number
-                buckets.append((bound, float(running)))
-            latency.add_metric([task], buckets, self._meter.seconds[task])
+        latency = HistogramMetricFamily(
+            "llmos_call_seconds", "Time from a call to its last chunk", labels=["task", "model"]
+        )
+        for key, counts in self._meter.buckets.items():
+            bounds = (*map(str, BOUNDS_S), "+Inf")
+            latency.add_metric(
+                key, list(zip(bounds, map(float, accumulate(counts)), strict=True)), self._meter.seconds[key]
+            )
         yield latency
         requests = self._kernel.requests
         yield CounterMetricFamily(
@@ -103,7 +115,7 @@ class Metrics:
         yield family(each, "llmos_each_token_seconds", "Of streamed calls: time a token after the first piece")
 
     def _kernel_figures(self) -> Iterator[Metric]:
-        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
 
         yield family(
             self._kernel.calls.queue_times, "llmos_queue_seconds", "Time from a call to its serve process having it"
@@ -124,15 +136,7 @@ class Metrics:
         for device, size in status.free_bytes.items():
             free.add_metric([device], size)
         yield free
-        generation = GaugeMetricFamily(
-            "llmos_generation", "How full a process that generates is", labels=["pid", "title", "figure"]
-        )
-        for process in self._kernel.processes.all():
-            figures = process.progress.figures if process.state is State.READY and process.progress else {}
-            for figure, value in figures.items():
-                if traits_of(process.spec.program).answers_calls:
-                    generation.add_metric([str(process.pid), process.spec.title, figure], value)
-        yield generation
+        yield from self._generation()
         wakes = CounterMetricFamily(
             "llmos_wakes", "Times that a base was started, or a model attached to it, for calls", labels=["model"]
         )
@@ -141,4 +145,36 @@ class Metrics:
         yield wakes
         yield GaugeMetricFamily("llmos_resident_bytes", "Resident memory of the daemon", status.rss_bytes)
         yield GaugeMetricFamily("llmos_calls_in_flight", "Calls not yet answered", status.in_flight)
-        yield GaugeMetricFamily("llmos_started_at_seconds", "When the daemon started, since 1970", status.started_at)
+        yield GaugeMetricFamily("llmos_start_time_seconds", "When the daemon started, since 1970", status.started_at)
+        yield InfoMetricFamily("llmos_build", "Which llmos this is", {"version": status.version})
+
+    def _generation(self) -> Iterator[Metric]:
+        """How full the processes are that generate. Each unit has a metric of its own."""
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+        kinds: dict[str, Callable[..., CounterMetricFamily | GaugeMetricFamily]] = {
+            name: CounterMetricFamily if name in PREEMPTIONS else GaugeMetricFamily for name in GENERATION
+        }
+        made = {name: kinds[name](name, doc, labels=["pid", "base"]) for name, (_, doc) in GENERATION.items()}
+        sequences = GaugeMetricFamily(
+            "llmos_generation_sequences", "Sequences of a process that generates", labels=["pid", "base", "state"]
+        )
+        for process in self._kernel.processes.all():
+            figures = process.progress.figures if process.state is State.READY and process.progress else {}
+            if not figures or not traits_of(process.spec.program).answers_calls:
+                continue
+            labels = [str(process.pid), str(process.spec.args.get("base", ""))]
+            for name, (figure, _) in GENERATION.items():
+                if figure in figures:
+                    made[name].add_metric(labels, figures[figure])
+            for state, number in _sequences(figures).items():
+                sequences.add_metric([*labels, state], number)
+        yield from (sequences, *made.values())
+
+
+def _sequences(figures: Mapping[str, float]) -> dict[str, float]:
+    """The sequences of a generation scheduler by state; each is in one."""
+    if "live" not in figures:
+        return {}
+    prefill = figures.get("reading", 0.0)
+    return {"prefill": prefill, "running": figures["live"] - prefill, "waiting": figures.get("waiting", 0.0)}

@@ -358,6 +358,7 @@ class MemoryCalls:
         self.cancelled: list[int] = []
         self.engines: list[str] = []  # that were to answer the calls
         self.gate: asyncio.Event | None = None
+        self.queue_times = Histogram(QUEUE_S)  # here nobody waits
         self._models = models
         self.engine = engine
 
@@ -413,10 +414,6 @@ class MemoryCalls:
             if not is_over:
                 self.engine.cancel(call.call_id)
                 self.cancelled.append(call.call_id)
-
-    @property
-    def queue_times(self) -> Histogram:
-        return Histogram(QUEUE_S)  # here nobody waits
 
 
 class MemoryRollouts:

@@ -30,7 +30,7 @@ def test_a_stream_is_timed_by_model_and_class_and_unknown_models_make_no_label(a
     ask("POST", "/v1/chat/completions", HELLO | {"model": "nobody"})
     ask("POST", "/v1/chat/completions", HELLO | {"stream": False})
     found = samples(ask)
-    labels = (("class", "batch"), ("model", "smollm2:1"))
+    labels = (("model", "smollm2:1"), ("priority", "batch"))
     for name in ("llmos_first_token_seconds", "llmos_each_token_seconds"):
         assert {key: value for key, value in found.items() if key[0] == f"{name}_count"} == {
             (f"{name}_count", *labels): 1

@@ -99,7 +99,7 @@ def test_calls_are_counted_by_how_they_ended(ask):
     text = ask("GET", "/metrics").text
     assert 'llmos_calls_total{model="support:2",outcome="ok",task="classify"} 1.0' in text
     assert 'llmos_calls_total{model="support:2",outcome="bad_input",task="classify"} 1.0' in text
-    assert 'llmos_call_seconds_bucket{le="+Inf",task="classify"} 2.0' in text
+    assert 'llmos_call_seconds_bucket{le="+Inf",model="support:2",task="classify"} 2.0' in text
     assert 'llmos_tokens_total{kind="prompt",model="support:2",task="classify"}' in text
     assert 'llmos_wakes_total{model="minilm:1"} 2.0' in text
     assert 'llmos_leased_bytes{device="cpu0",kind="weights"} 9e+07' in text
@@ -113,10 +113,10 @@ def test_how_full_a_process_that_generates_is_can_be_scraped(kernel, ask):
         kernel.processes.move(pid, State.READY)
         kernel.processes.report_progress(pid, Progress("serving", figures={"kv_waste": 0.25, "prefix_hit_rate": 0.5}))
     lines = ask("GET", "/metrics").text.splitlines()
-    shown = [line for line in lines if line.startswith("llmos_generation{")]
-    assert shown == [
-        f'llmos_generation{{figure="{figure}",pid="{serve.pid}",title="serve smollm2:1"}} {value}'
-        for figure, value in (("kv_waste", 0.25), ("prefix_hit_rate", 0.5))
+    where = f'{{base="smollm2:1",pid="{serve.pid}"}}'
+    assert [line for line in lines if "smollm2:1" in line] == [
+        f"llmos_kv_cache_waste_ratio{where} 0.25",
+        f"llmos_prefix_cache_hit_ratio{where} 0.5",
     ]
 
 
