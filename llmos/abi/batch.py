@@ -61,7 +61,8 @@ class BatchState:
 class Batch:
     """What was asked of a batch, its process, and how it ended. `state` is the last one, once it has ended.
 
-    `output` and `errors` are ids of uploads, chosen at its creation: the files get them at its end.
+    `output` and `errors` are ids of uploads, chosen at its creation: the files get them at its end. `key` is the id of
+    the key that has created it, whose rights and limits its lines have; empty if none was needed.
     """
 
     id: str
@@ -78,6 +79,7 @@ class Batch:
     state: BatchState | None = None
     has_output: bool = False
     has_errors: bool = False
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True)

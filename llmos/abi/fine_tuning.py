@@ -48,7 +48,10 @@ class JobEnd:
 
 @dataclass(frozen=True, slots=True)
 class FineTuningJob:
-    """A job, its process, and its end. `figures` are the last of its training; `continued` counts its restarts."""
+    """A job, its process, and its end. `figures` are the last of its training; `continued` counts its restarts.
+
+    `name` is that of the model it makes, and `key` the id of the key that has begun it; empty if none was needed.
+    """
 
     id: str
     asked: JobRequest
@@ -59,6 +62,8 @@ class FineTuningJob:
     continued: int = 0
     figures: dict[str, float] = field(default_factory=dict)
     end: JobEnd | None = None
+    name: str = ""
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True)

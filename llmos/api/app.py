@@ -104,8 +104,8 @@ class App:
                 visit.leave()
             share.give_back()
 
-    async def answer_route(self, call: RouteCalled) -> RouteReplied:
-        """A route's answer to a process of this daemon, without a connection."""
+    async def answer_route(self, call: RouteCalled, key: str = "") -> RouteReplied:
+        """A route's answer to a process of this daemon, without a connection; `key` is the id of whose it is."""
         share = self._budget.share()
         call_id = new_call_id(time.time())
         scope: Scope = {
@@ -117,7 +117,7 @@ class App:
             "call_id": call_id,
             "share": share,
             "leaving": Leaving(),
-            OWN: True,
+            OWN: key,
         }
         try:
             answer = await self._answer(Request(scope, _body_of(call)))

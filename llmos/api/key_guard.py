@@ -9,8 +9,8 @@ from starlette.requests import Request
 from starlette.types import Scope
 
 from llmos.abi.call import CallRequest
-from llmos.abi.error import Forbidden, LlmosError, ModelNotAllowed, ModelNotFound, ScopeMissing, Unauthorized
-from llmos.abi.key import ApiKey, KeyLimits, KeyScope
+from llmos.abi.error import LlmosError, ModelNotAllowed, ModelNotFound, ScopeMissing, Unauthorized
+from llmos.abi.key import ApiKey, KeyScope
 from llmos.abi.process import Priority
 from llmos.kernel.interface import KeysInterface
 from llmos.kernel.keys.key_ledger import Moment, Remaining
@@ -19,7 +19,8 @@ BEARER = b"bearer "
 RANK = {priority: rank for rank, priority in enumerate(Priority)}  # 0 goes first
 BYTES_A_TOKEN = 4  # of a request's body, for the estimate that a call holds until it ends
 MODELS = "/v1/models/"
-OWN = "is_own"  # in the scope of a request that a process of this daemon makes without a connection
+SEES_ALL = (KeyScope.DATA, KeyScope.ADMIN)
+OWN = "own_key"  # in the scope of a request of a process, without a connection: the id of the key it is for, or ""
 HOW = "Send one: Authorization: Bearer llmos_..., or x-api-key. Make one: llmos key create"
 
 
@@ -39,17 +40,24 @@ class Visit:
         self._ledger.enter(at)
         self._has_entered = True
 
+    def count(self, at: Moment) -> None:
+        """Count a request without a connection: it is not among those under way."""
+        self._ledger.count(at)
+
     def take_call(self, call: CallRequest, body_bytes: int) -> tuple[CallRequest, int]:
         """The call as this key may make it, with at most its priority, and the tokens that it holds.
 
         ModelNotAllowed or RateLimited otherwise. `settle` gives the tokens back.
         """
         self.check_model(call.model)
-        if RANK[call.priority] < RANK[self.key.priority]:
-            call = replace(call, priority=self.key.priority)
+        call = replace(call, priority=self.lower(call.priority))
         most = call.params.get("max_tokens")
         estimate = body_bytes // BYTES_A_TOKEN + (most if isinstance(most, int) else 0)
         return call, self._ledger.hold(estimate, self._keys.moment())
+
+    def lower(self, asked: Priority) -> Priority:
+        """This priority, or the highest that the key has, if that is lower."""
+        return max(asked, self.key.priority, key=RANK.__getitem__)
 
     def settle(self, held: int, used: int) -> None:
         """A call is over, and has used so many tokens."""
@@ -104,8 +112,10 @@ class KeyGuard:
         Unauthorized, ScopeMissing, ModelNotAllowed or RateLimited otherwise. The key's id is put into `scope["key"]`.
         """
         scope["key"] = None
-        if not scopes or OWN in scope:
+        if not scopes:
             return None
+        if OWN in scope:
+            return self._enter_own(scope, scopes)
         secret = secret_in(scope)
         key = None if secret is None else self._keys.find(secret)
         if key is None:
@@ -113,6 +123,35 @@ class KeyGuard:
                 raise _no_valid_key(secret)
             return None  # also with the made-up key that some client insists on sending
         at = self._keys.moment()
+        visit = self._visit(scope, key, scopes, at)
+        if not key.sees_all and scope["path"].startswith(MODELS):
+            for name in ("ref", "name"):
+                if name in scope.get("path_params", ()):
+                    visit.check_model(scope["path_params"][name])
+        visit.enter(at)
+        return visit
+
+    def _enter_own(self, scope: Scope, scopes: Sequence[KeyScope]) -> Visit | None:
+        """Check and count a request of a process, such as a line of a batch, for the key that has begun it.
+
+        The key is asked for anew each time: what was removed or has expired meanwhile is refused.
+        """
+        key_id = scope[OWN]
+        if not key_id:
+            return None
+        key = self._keys.get(key_id)
+        if key is None:
+            raise Unauthorized(
+                f"The key {key_id}, by which this was begun, has been removed. Begin it again with another",
+                reason="removed",
+                id=key_id,
+            )
+        at = self._keys.moment()
+        visit = self._visit(scope, key, scopes, at)
+        visit.count(at)
+        return visit
+
+    def _visit(self, scope: Scope, key: ApiKey, scopes: Sequence[KeyScope], at: Moment) -> Visit:
         if key.has_expired(at.now):
             raise Unauthorized(
                 f"The key {key.id} has expired. Give it another time with a new one: llmos key create",
@@ -120,13 +159,9 @@ class KeyGuard:
                 id=key.id,
             )
         scope["key"] = key.id
-        visit = scope["visit"] = Visit(key, self._keys)
+        visit: Visit = Visit(key, self._keys)
+        scope["visit"] = visit
         visit.check_scopes(scopes)
-        if not key.sees_all and scope["path"].startswith(MODELS):
-            for name in ("ref", "name"):
-                if name in scope.get("path_params", ()):
-                    visit.check_model(scope["path_params"][name])
-        visit.enter(at)
         return visit
 
 
@@ -149,16 +184,21 @@ def check_model(request: Request, model: object) -> None:
         visit.check_model(model)
 
 
-def refuse_bounded(request: Request, what: str) -> None:
-    """Raise Forbidden if the key has models, limits or a priority of its own: they would not hold in what it starts."""
+def lower_priority(request: Request, asked: Priority) -> Priority:
+    """The priority that the request's key may have, if it asks for this one."""
     visit = visit_of(request.scope)
-    if visit is None:
-        return
-    key = visit.key
-    if not key.sees_all or key.limits != KeyLimits() or key.priority is not Priority.INTERACTIVE:
-        raise Forbidden(
-            f"The key {key.id} is for some models or has limits, which would not hold in {what}. Use another"
-        )
+    return asked if visit is None else visit.lower(asked)
+
+
+def may_see(request: Request, key_id: str) -> bool:
+    """Whether the request's key may see what this key has begun: its own, or with a scope for all data."""
+    visit = visit_of(request.scope)
+    return visit is None or visit.key.id == key_id or any(one in visit.key.scopes for one in SEES_ALL)
+
+
+def key_of(request: Request) -> str:
+    """The id of the request's key, for what goes on after its answer; empty if it has none."""
+    return str(request.scope.get("key") or "")
 
 
 def permit(request: Request, *scopes: KeyScope) -> None:

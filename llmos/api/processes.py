@@ -19,7 +19,7 @@ from llmos.abi.process import Priority, Process, Program, Spec
 from llmos.api.call_service import one_priority
 from llmos.api.endpoint import Bodies, Endpoint, Media, Reply, reply
 from llmos.api.errors import CREATED, shape_of
-from llmos.api.key_guard import check_model, permit
+from llmos.api.key_guard import check_model, lower_priority, permit
 from llmos.api.query import Query, asked_of
 from llmos.api.stream import EVENTS, ServerSentEvents, event
 from llmos.kernel.interface import KernelInterface
@@ -116,11 +116,11 @@ class Processes:
         body = await self._bodies.read(request, START)
         program = declaration_of(body.program)
         permit(request, program.scope)
-        for name in ("name", "model") if program.scope is not KeyScope.DATA else ():
+        for name in ("name", "model", "base") if program.scope is not KeyScope.DATA else ():
             check_model(request, body.args.get(name))
         check_arguments(body.program, body.args)
         asked = one_priority(body.priority, body.earlier_priority)
-        priority = asked or program.default_priority
+        priority = lower_priority(request, asked or program.default_priority)
         args = {key: value for key, value in body.args.items() if value is not None}
         process = await self._processes.submit(Spec(body.program, args, body.title, priority, body.device))
         return reply(process_json(process), CREATED)
@@ -169,7 +169,9 @@ class Processes:
         priority = one_priority(body.priority, body.earlier_priority)
         if priority is None:
             raise BadInput("Missing required field `priority`: interactive, batch or background", key="priority")
-        return reply(process_json(await self._processes.nice(self._steered_pid(request), priority)))
+        return reply(
+            process_json(await self._processes.nice(self._steered_pid(request), lower_priority(request, priority)))
+        )
 
     def _steered_pid(self, request: Request) -> int:
         """The pid of a process that the request's key may steer: as it may start one of its program."""

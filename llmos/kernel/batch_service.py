@@ -21,6 +21,7 @@ from llmos.abi.json_type import Json
 from llmos.abi.process import Process, Program, Spec, State
 from llmos.abi.upload import FILE_PREFIX, is_upload
 from llmos.abi.wire import from_json
+from llmos.kernel.calls.route_calls import KEY
 from llmos.kernel.file_service import FileService, upload_of
 from llmos.kernel.interface import ProcessesInterface
 from llmos.kernel.programs.batch import PROGRAM as BATCH
@@ -86,8 +87,10 @@ class BatchService:
         state = await asyncio.to_thread(self._read_state, batch.id)
         return state if batch.cancelling_at is None else replace(state, status=BatchStatus.CANCELLING)
 
-    async def create(self, input_file_id: str, endpoint: str, window: str, metadata: Mapping[str, Json]) -> Batch:
-        """Queue the requests of a file; it is durable when this returns."""
+    async def create(
+        self, input_file_id: str, endpoint: str, window: str, metadata: Mapping[str, Json], key: str = ""
+    ) -> Batch:
+        """Queue the requests of a file, with the rights of this key; it is durable when this returns."""
         seconds = window_s(window)
         if is_upload(input_file_id):
             input_file_id = (await self._files.keep_upload(input_file_id, INPUT_PURPOSE)).file_id
@@ -100,7 +103,16 @@ class BatchService:
         now = self._clock()
         name, output, errors = (secrets.token_hex(8) for _ in range(3))
         batch = Batch(
-            f"batch_{name}", input_file_id, endpoint, window, now, now + seconds, output, errors, dict(metadata)
+            f"batch_{name}",
+            input_file_id,
+            endpoint,
+            window,
+            now,
+            now + seconds,
+            output,
+            errors,
+            dict(metadata),
+            key=key,
         )
         await self._make_room()
         await self._put(batch)
@@ -109,6 +121,7 @@ class BatchService:
             "input": upload_of(input_file_id),
             "endpoint": endpoint,
             "expires_at": batch.expires_at,
+            KEY: key,
         }
         try:
             await asyncio.to_thread((self._folder / batch.id).mkdir)

@@ -83,9 +83,10 @@ class FineTuningService:
         """What has happened in it, the oldest first."""
         return await self._beside(self._read_events, job.id)
 
-    async def create(self, asked: JobRequest, args: Mapping[str, Json]) -> FineTuningJob:
-        """Queue the training of a recipe; it is durable when this returns."""
-        job = FineTuningJob(f"ftjob-{secrets.token_hex(12)}", asked, self._clock())
+    async def create(self, asked: JobRequest, args: Mapping[str, Json], key: str = "") -> FineTuningJob:
+        """Queue the training of a recipe, begun by this key; it is durable when this returns."""
+        name = str(args.get("name") or "")
+        job = FineTuningJob(f"ftjob-{secrets.token_hex(12)}", asked, self._clock(), name=name, key=key)
         await self._make_room()
         await self._beside(self._records.put, job.id, job)
         try:

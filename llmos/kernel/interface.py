@@ -379,8 +379,10 @@ class BatchesInterface(Protocol):
         """How far it is now."""
         ...
 
-    async def create(self, input_file_id: str, endpoint: str, window: str, metadata: Mapping[str, Json]) -> Batch:
-        """Queue the requests of a file; it is durable when this returns."""
+    async def create(
+        self, input_file_id: str, endpoint: str, window: str, metadata: Mapping[str, Json], key: str = ""
+    ) -> Batch:
+        """Queue the requests of a file, with the rights of this key; it is durable when this returns."""
         ...
 
     async def cancel(self, name: str) -> Batch:
@@ -408,8 +410,8 @@ class FineTuningInterface(Protocol):
         """What has happened in it, the oldest first."""
         ...
 
-    async def create(self, asked: JobRequest, args: Mapping[str, Json]) -> FineTuningJob:
-        """Queue the training of a recipe; it is durable when this returns."""
+    async def create(self, asked: JobRequest, args: Mapping[str, Json], key: str = "") -> FineTuningJob:
+        """Queue the training of a recipe, begun by this key; it is durable when this returns."""
         ...
 
     async def cancel(self, name: str) -> FineTuningJob:
@@ -436,6 +438,10 @@ class KeysInterface(Protocol):
     def moment(self) -> Moment: ...
     def find(self, secret: str) -> ApiKey | None:
         """The key of this secret; None for an unknown one, of which nothing is kept."""
+        ...
+
+    def get(self, key_id: str) -> ApiKey | None:
+        """The key of this id as it is now; None if it was removed."""
         ...
 
     def ledger(self, key: ApiKey) -> KeyLedger: ...

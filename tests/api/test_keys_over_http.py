@@ -1,6 +1,7 @@
 """Keys over HTTP: who gets in, with which scopes, for which models, and how often."""
 
 import asyncio
+import json
 import tracemalloc
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import httpx
 import pytest
 
 from llmos.abi.error import Conflict
+from llmos.abi.frame import RouteCalled
 from llmos.abi.key import ALL_SCOPES, ApiKey, KeyLimits, KeyScope
 from llmos.abi.process import Priority
 from llmos.api.app import create_app
@@ -177,11 +179,104 @@ def test_a_program_is_started_and_steered_with_its_own_scope(ask, kernel):
     assert ask("POST", "/v1/processes/1/kill", {}, headers=train).status_code == 200
 
 
-def test_a_key_with_limits_or_models_may_not_start_a_batch_which_would_escape_them(ask, kernel):
-    for rights in ({"models": ("support",)}, {"limits": KeyLimits(concurrency=1)}, {"priority": Priority.BATCH}):
-        mine = make(kernel, **rights)
-        assert code(ask("POST", "/v1/batches", {}, headers=mine)) == (403, "forbidden")
-    assert code(ask("POST", "/v1/batches", {}, headers=make(kernel)))[0] == 400
+def begin_batch(ask, headers, owner):
+    """A batch that a key has begun, of a file that another has sent."""
+    form = {"files": {"file": ("in.jsonl", b"{}\n")}, "data": {"purpose": "batch"}}
+    sent = ask("POST", "/v1/files", headers=owner, **form).json()
+    body = {"input_file_id": sent["id"], "endpoint": "/v1/run"}
+    return ask("POST", "/v1/batches", body, headers=headers).json()
+
+
+def ask_line(ask, key_id, **changes):
+    """What a line of a batch of this key is answered."""
+    call = RouteCalled(1, "/v1/run", json.dumps(RUN | changes).encode())
+    reply = asyncio.run(ask.app.answer_route(call, key_id))
+    error = json.loads(reply.body).get("error", {})
+    return reply.status, error.get("code"), error.get("detail", {}).get("reason")
+
+
+def test_a_batch_keeps_the_key_that_has_begun_it(ask, kernel):
+    owner, mine = make(kernel), make(kernel, KeyScope.INFER)
+    batch = begin_batch(ask, mine, owner)
+    key_id = kernel.keys.all()[1].id
+    assert kernel.batches.get(batch["id"]).key == key_id
+    assert kernel.processes.get(batch["pid"]).spec.args["key"] == key_id
+
+
+def test_a_line_of_a_batch_has_the_models_and_the_priority_of_its_key(ask, kernel):
+    make(kernel, KeyScope.INFER, models=("support",), priority=Priority.BACKGROUND)
+    key_id = kernel.keys.all()[0].id
+    assert ask_line(ask, key_id)[0] == 200
+    assert kernel.calls.asked[-1].priority == "background"
+    assert ask_line(ask, key_id, model="ner")[:2] == (403, "model_not_allowed")
+
+
+def test_a_line_of_a_batch_is_counted_by_its_key_s_limits_but_not_as_under_way(ask, kernel):
+    make(kernel, limits=KeyLimits(requests_per_minute=3, concurrency=1))
+    key = kernel.keys.all()[0]
+    kernel.keys.ledger(key).enter(kernel.keys.moment())
+    assert [ask_line(ask, key.id)[:2] for _ in range(3)] == [(200, None), (200, None), (429, "rate_limit_exceeded")]
+    assert kernel.keys.ledger(key).under_way == 1
+
+
+def test_a_line_of_a_batch_is_recorded_under_its_key(ask, kernel):
+    make(kernel)
+    key_id = kernel.keys.all()[0].id
+    assert ask_line(ask, key_id)[0] == 200
+    recorded = kernel.requests.recent.latest(lambda one: True)
+    assert (recorded.key, recorded.path) == (key_id, "/v1/run")
+
+
+def test_a_key_that_is_removed_or_expires_stops_what_is_left_of_its_batches(ask, kernel):
+    make(kernel)
+    make(kernel, KeyScope.DATA)
+    first, second = (one.id for one in kernel.keys.all())
+    assert ask_line(ask, first)[0] == 200
+    assert ask_line(ask, second)[:2] == (403, "scope_missing")
+    asyncio.run(kernel.keys.remove(first))
+    assert ask_line(ask, first) == (401, "invalid_api_key", "removed")
+    asyncio.run(kernel.keys.remove(second))
+    assert ask_line(ask, first)[0] == 401  # also where no key is needed any more
+    assert ask_line(ask, "")[0] == 200
+
+
+def test_a_key_sees_and_ends_only_its_own_batches(ask, kernel):
+    owner, mine, other = make(kernel), make(kernel, KeyScope.INFER), make(kernel, KeyScope.INFER)
+    batch = begin_batch(ask, mine, owner)
+    for headers, count in ((owner, 1), (mine, 1), (other, 0)):
+        assert len(ask("GET", "/v1/batches", headers=headers).json()["data"]) == count
+        status = 200 if count else 404
+        assert ask("GET", f"/v1/batches/{batch['id']}", headers=headers).status_code == status
+    assert ask("POST", f"/v1/batches/{batch['id']}/cancel", {}, headers=other).status_code == 404
+    assert ask("POST", f"/v1/batches/{batch['id']}/cancel", {}, headers=mine).status_code == 200
+
+
+def test_a_fine_tuning_job_is_for_a_key_of_its_base_and_of_what_it_makes(ask, kernel):
+    owner = make(kernel)
+    chat = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]}
+    form = {"files": {"file": ("rows.jsonl", json.dumps(chat).encode())}, "data": {"purpose": "fine-tune"}}
+    rows = ask("POST", "/v1/files", headers=owner, **form).json()["id"]
+    body = {"model": "smollm2", "training_file": rows, "suffix": "tone"}
+    for models, status in ((("smollm2",), 403), (("ft-*",), 403), (("smollm2", "ft-smollm2-*"), 200)):
+        mine = make(kernel, KeyScope.TRAIN, models=models)
+        answer = ask("POST", "/v1/fine_tuning/jobs", body, headers=mine)
+        assert answer.status_code == status, models
+    job = answer.json()["id"]
+    assert kernel.fine_tuning.get(job).key == kernel.keys.all()[-1].id
+    other = make(kernel, KeyScope.TRAIN, models=("mood",))
+    assert ask("GET", "/v1/fine_tuning/jobs", headers=other).json()["data"] == []
+    assert ask("POST", f"/v1/fine_tuning/jobs/{job}/cancel", {}, headers=other).status_code == 404
+    assert ask("GET", f"/v1/fine_tuning/jobs/{job}", headers=mine).status_code == 200
+
+
+def test_a_process_has_at_most_the_priority_of_the_key_that_starts_it(ask, kernel):
+    mine = make(kernel, KeyScope.TRAIN, priority=Priority.BATCH)
+    start = {**TRAIN, "priority": "interactive"}
+    assert ask("POST", "/v1/processes", start, headers=mine).json()["spec"]["priority"] == "batch"
+    nice = {"priority": "interactive"}
+    assert ask("POST", "/v1/processes/1/nice", nice, headers=mine).json()["spec"]["priority"] == "batch"
+    base = make(kernel, KeyScope.TRAIN, models=("mood",))
+    assert code(ask("POST", "/v1/processes", TRAIN, headers=base)) == (403, "model_not_allowed")
 
 
 def test_who_has_used_a_limit_hears_when_to_come_again(ask, kernel):

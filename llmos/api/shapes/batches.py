@@ -9,13 +9,13 @@ import msgspec
 from starlette.requests import Request
 
 from llmos.abi.batch import Batch, BatchState, BatchStatus
-from llmos.abi.error import BadInput
+from llmos.abi.error import BadInput, NotFound
 from llmos.abi.json_type import Json
 from llmos.abi.key import KeyScope
 from llmos.abi.task import find_spec
 from llmos.abi.upload import FILE_PREFIX
 from llmos.api.endpoint import Endpoint, Reply, reply
-from llmos.api.key_guard import refuse_bounded
+from llmos.api.key_guard import key_of, may_see
 from llmos.api.query import Query, asked_of
 from llmos.api.shapes.metadata import check_metadata
 from llmos.api.shapes.pages import page_of
@@ -129,7 +129,7 @@ class BatchRoutes:
 
     async def list(self, request: Request) -> Reply:
         asked = asked_of(request)
-        newest = self._kernel.batches.all()[::-1]
+        newest = [one for one in self._kernel.batches.all()[::-1] if may_see(request, one.key)]
         limit: Any = asked.get("limit") or USUAL  # Any: a query's value
         page, has_more = page_of(newest, lambda one: one.id, asked.get("after"), limit, MOST)
         views = [await self._view(one) for one in page]
@@ -137,18 +137,26 @@ class BatchRoutes:
         return reply(BatchList(views, has_more, *ends))
 
     async def create(self, request: Request) -> Reply:
-        refuse_bounded(request, "a batch")
         body = await self._bodies.read(request, CREATE)
         check_endpoint(body.endpoint)
         metadata = check_metadata(body.metadata)
-        batch = await self._kernel.batches.create(body.input_file_id, body.endpoint, body.completion_window, metadata)
+        batch = await self._kernel.batches.create(
+            body.input_file_id, body.endpoint, body.completion_window, metadata, key_of(request)
+        )
         return reply(await self._view(batch))
 
     async def show(self, request: Request) -> Reply:
-        return reply(await self._view(self._kernel.batches.get(request.path_params["batch_id"])))
+        return reply(await self._view(self._batch(request)))
 
     async def cancel(self, request: Request) -> Reply:
-        return reply(await self._view(await self._kernel.batches.cancel(request.path_params["batch_id"])))
+        return reply(await self._view(await self._kernel.batches.cancel(self._batch(request).id)))
+
+    def _batch(self, request: Request) -> Batch:
+        """The batch of this id, if the request's key may see it; NotFound otherwise."""
+        batch = self._kernel.batches.get(request.path_params["batch_id"])
+        if not may_see(request, batch.key):
+            raise NotFound(f"No batch {batch.id} of this key. All: GET /v1/batches", batch=batch.id)
+        return batch
 
     async def _view(self, batch: Batch) -> BatchView:
         return batch_view(batch, await self._kernel.batches.state(batch))

@@ -12,12 +12,13 @@ from typing import Annotated, Any, Literal
 import msgspec
 from starlette.requests import Request
 
-from llmos.abi.error import BadInput
+from llmos.abi.error import BadInput, NotFound
 from llmos.abi.fine_tuning import FineTuningJob, JobEvent, JobRequest, JobStatus
 from llmos.abi.json_type import Json
 from llmos.abi.key import KeyScope
 from llmos.abi.process import Process
 from llmos.api.endpoint import Endpoint, Reply, reply
+from llmos.api.key_guard import check_model, key_of, may_use
 from llmos.api.query import Query, asked_of
 from llmos.api.shapes.metadata import check_metadata
 from llmos.api.shapes.pages import page_of
@@ -197,12 +198,13 @@ class FineTuningRoutes:
 
     async def list(self, request: Request) -> Reply:
         asked = asked_of(request)
-        newest = self._kernel.fine_tuning.all()[::-1]
+        newest = [one for one in self._kernel.fine_tuning.all()[::-1] if may_use(request, one.name)]
         page, has_more = page_of(newest, lambda one: one.id, asked.get("after"), asked.get("limit") or USUAL, MOST)
         return reply(JobList([self._view(one) for one in page], has_more))
 
     async def create(self, request: Request) -> Reply:
         body = await self._bodies.read(request, CREATE)
+        check_model(request, body.model)
         if body.integrations:
             said = "integrations is not supported. Leave it out: the job's events have its figures"
             raise BadInput(said, key="integrations", reason="not_supported")
@@ -222,7 +224,9 @@ class FineTuningRoutes:
             body.suffix or None,
             metadata,
         )
-        return reply(self._view(await self._kernel.fine_tuning.create(asked, recipe_args(asked, task, method))))
+        args = recipe_args(asked, task, method)
+        check_model(request, args["name"])
+        return reply(self._view(await self._kernel.fine_tuning.create(asked, args, key_of(request))))
 
     async def show(self, request: Request) -> Reply:
         return reply(self._view(self._job(request)))
@@ -257,7 +261,10 @@ class FineTuningRoutes:
         return reply(CheckpointList([view], first_id=name, last_id=name))
 
     def _job(self, request: Request) -> FineTuningJob:
-        return self._kernel.fine_tuning.get(request.path_params["job_id"])
+        job = self._kernel.fine_tuning.get(request.path_params["job_id"])
+        if not may_use(request, job.name):
+            raise NotFound(f"No fine-tuning job {job.id} of this key. All: GET /v1/fine_tuning/jobs", job=job.id)
+        return job
 
     def _view(self, job: FineTuningJob) -> JobView:
         return job_view(job, self._kernel.fine_tuning.process(job))

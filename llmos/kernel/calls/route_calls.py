@@ -17,7 +17,8 @@ from llmos.abi.wire import to_json
 from llmos.kernel.processes.process_table import ProcessTable
 from llmos.kernel.programs import declarations
 
-Answer = Callable[[RouteCalled], Awaitable[RouteReplied]]
+Answer = Callable[[RouteCalled, str], Awaitable[RouteReplied]]
+KEY = "key"  # of a process's arguments: the id of the key whose rights and limits its calls have
 REFUSED = 503  # until the routes are there
 log = logging.getLogger(__name__)
 
@@ -64,9 +65,10 @@ class RouteCalls:
         self._send(pid, reply)
 
     async def _reply_to(self, pid: int, call: RouteCalled) -> RouteReplied:
-        program = self._table.process(pid).spec.program
+        spec = self._table.process(pid).spec
+        program = spec.program
         if program not in declarations() or not declarations()[program].calls_routes:
             raise Forbidden(f"{program} calls no routes", program=program)
         if self._answer is None:
             raise Unavailable("The daemon is not ready for calls yet")
-        return await self._answer(call)
+        return await self._answer(call, str(spec.args.get(KEY) or ""))

@@ -120,6 +120,12 @@ class KeyLedger:
         self._requests.restore(requests_today, at)
         self._tokens.restore(tokens_today, at)
 
+    def count(self, at: Moment) -> None:
+        """One more request without a connection, such as a line of a batch; RateLimited if it does not fit."""
+        if self._requests.is_limited:
+            self._requests.check(1, self.key_id, at)
+            self._requests.add(1, at)
+
     def enter(self, at: Moment) -> None:
         """One more request; RateLimited if it does not fit, and then it is not counted."""
         if self._concurrency is not None and self._under_way >= self._concurrency:
@@ -132,9 +138,7 @@ class KeyLedger:
                 per="moment",
                 retry_after_s=CONCURRENCY_RETRY_S,
             )
-        if self._requests.is_limited:
-            self._requests.check(1, self.key_id, at)
-            self._requests.add(1, at)
+        self.count(at)
         self._under_way += 1
 
     def leave(self) -> None:

@@ -59,6 +59,12 @@ class KeyService:
             return self._local.key if is_secret_of(self._local, digest_of(secret), self._clock()) else None
         return self._store.find(secret)
 
+    def get(self, key_id: str) -> ApiKey | None:
+        """The key of this id as it is now; None if it was removed."""
+        if self._local is not None and key_id == LOCAL:
+            return self._local.key
+        return self._store.get(key_id)
+
     def ledger(self, key: ApiKey) -> KeyLedger:
         """The ledger of this key's limits."""
         found = self._ledgers.get(key.id)

@@ -70,6 +70,11 @@ class KeyStore:
         is_it = is_secret_of(one, digest_of(secret), self._clock())
         return one.key if is_it and one is not NOBODY else None
 
+    def get(self, key_id: str) -> ApiKey | None:
+        """The key of this id, or None."""
+        one = self._held.get(key_id)
+        return None if one is None else one.key
+
     def create(self, wanted: ApiKey) -> NewKey:
         """Make a key with these rights under a new id; BadInput for one that could do nothing."""
         now = self._clock()

@@ -24,7 +24,8 @@ HELD_BYTES = 64 * 1024 * 1024  # of answers that wait for an earlier line's
 
 
 class BatchProgram(Declaration):
-    """Started by `POST /v1/batches` alone. Arguments: `batch`, `input` (an upload), `endpoint`, `expires_at`."""
+    """Started by `POST /v1/batches` alone. Arguments: `batch`, `input` (an upload), `endpoint`, `expires_at`, and
+    `key`, the id of the key whose rights and limits its lines have."""
 
     name = Program("batch")
     main = "llmos.programs.batch"
