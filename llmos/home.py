@@ -61,14 +61,16 @@ class OsProcess:
 def daemon_of(home: Path) -> OsProcess | None:
     """The daemon of this home, if one runs: whichever has the home's lock open, even if the home was moved since.
 
-    Where nobody has, the one that was started on this home and whose lock was deleted or moved away.
+    Where nobody has, the one that was started on this home and whose lock was deleted or moved away. A fork of a daemon
+    that is about to run another program looks like it, and has its lock open, but has not taken it.
     """
-    daemons = [os_pid for os_pid in _all() if is_daemon(os_pid)]
+    owners = _lock_owners()
+    daemons = [os_pid for os_pid in _all() if is_daemon(os_pid) and _has_taken_its_locks(os_pid, owners)]
     lock = inode_of(home / LOCK)
     os_pids = [os_pid for os_pid in daemons if lock is not None and any(held == lock for held, _ in _locks(os_pid))]
     os_pids = os_pids or [os_pid for os_pid in daemons if _was_started_on(home, os_pid, is_moved=lock is None)]
     for os_pid in os_pids:
-        if _parent(os_pid) in os_pids:  # a fork of it that is about to run another program
+        if _parent(os_pid) in os_pids:  # a fork of it, where the system does not say who has taken a lock
             continue
         with suppress(ProcessLookupError):
             process = OsProcess(os_pid)
@@ -175,6 +177,29 @@ def _locks(os_pid: int) -> Iterator[tuple[Inode, str]]:
                 inode = inode_of(Path(link))
                 if Path(path.removesuffix(DELETED)).name == LOCK and inode is not None:
                     yield inode, path
+
+
+def _has_taken_its_locks(os_pid: int, owners: dict[int, set[int]]) -> bool:
+    """It has taken the locks that it has open, or nothing says who has: a fork has its parent's open, and took none."""
+    return all(os_pid in owners.get(inode, (os_pid,)) for (_, inode), _ in _locks(os_pid))
+
+
+def _lock_owners() -> dict[int, set[int]]:
+    """Who took the locks on files of each number, also on deleted ones; a lock keeps its taker's os_pid to its end.
+
+    Files are told by their number alone, because the device that is named here is another than that of `stat` on some
+    file systems: a process with the file open is meant.
+    """
+    owners: dict[int, set[int]] = {}
+    try:
+        lines = Path("/proc/locks").read_text().splitlines()
+    except OSError:  # some sandboxes have none
+        return owners
+    for line in lines:
+        words = line.split()
+        if len(words) >= 6 and words[1] == "FLOCK":
+            owners.setdefault(int(words[5].rpartition(":")[2]), set()).add(int(words[4]))
+    return owners
 
 
 def inode_of(path: Path) -> Inode | None:

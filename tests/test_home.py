@@ -39,6 +39,14 @@ pytestmark = pytest.mark.slow
 
 MAIN = "from llmos.cli.main import main; main()"
 SLEEPER = [sys.executable, "-c", "import signal; print('there', flush=True); signal.pause()"]
+FORKING = """
+import fcntl, os, signal, sys
+fcntl.flock(os.open(sys.argv[1], os.O_RDWR | os.O_CREAT), fcntl.LOCK_EX)
+if not (fork := os.fork()):
+    signal.pause()
+print(fork, flush=True)
+signal.pause()
+"""
 PATIENCE_S = 120.0  # of a test that would otherwise wait for ever
 
 
@@ -80,13 +88,6 @@ def found(home: Path) -> int | None:
         return None
     daemon.close()
     return daemon.os_pid
-
-
-def await_nobody(home: Path) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while (daemon := found(home)) is not None:
-        assert time.monotonic() < deadline, f"{daemon} is still a daemon of {home}"
-        os.sched_yield()
 
 
 @contextmanager
@@ -133,8 +134,27 @@ def test_of_two_daemons_of_one_name_each_is_that_of_where_its_home_lies_now(tmp_
         with up(home, free_port()) as second:
             assert (found(home), found(moved)) == (second.pid, first.pid)
         assert second.returncode is not None
-        await_nobody(home)  # what it had forked last may be about to run another program still
         assert (found(home), found(moved)) == (None, first.pid)
+
+
+@pytest.mark.parametrize("is_deleted", [False, True])
+def test_a_fork_that_outlives_its_daemon_is_not_taken_for_it(tmp_path, is_deleted):
+    lock = tmp_path / "daemon.lock"
+    words = [sys.executable, "-c", FORKING, str(lock), "-m", "llmos.daemon", f"--home={tmp_path}"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as daemon:
+        assert daemon.stdout is not None
+        fork = int(daemon.stdout.readline())
+        try:
+            if is_deleted:
+                lock.unlink()
+            assert found(tmp_path) == daemon.pid
+            daemon.kill()
+            daemon.wait(PATIENCE_S)
+            assert is_daemon(fork)
+            assert found(tmp_path) is None
+        finally:
+            os.kill(fork, signal.SIGKILL)
+            daemon.kill()
 
 
 def test_a_daemon_is_known_with_the_settings_it_was_started_with(tmp_path):
