@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from llmos.abi.json_type import Json
-from llmos.abi.task import Family
+from llmos.abi.task import Family, spec_of
 
 HELD_OUT_SHARE = 0.2  # of all texts; fixed for ever, for a row that was trained on may not be measured on later
 ID_DIGITS = 8  # hexadecimal digits of a text's id that decide it
@@ -99,6 +99,17 @@ def answer_in(output: Json, kind: str) -> Json:
         message = output.get("message")
         return message.get("content") if isinstance(message, Mapping) else output.get("text", output.get("answer"))
     return None  # a score rates the answer, and is never equal to it
+
+
+def score_of(row: FeedbackRow) -> float | None:
+    """How right the answer was, from 0 to 1, for those who compare versions; None if the row does not say.
+
+    A label or a text says it by being what was answered, or another; a rating of a text from 0 to 1 says it itself.
+    """
+    if row.kind == "score":
+        is_rating = isinstance(row.value, int | float) and 0 <= row.value <= 1
+        return float(row.value) if is_rating and spec_of(row.task).family is Family.TEXT else None
+    return None if row.agrees is None else float(row.agrees)
 
 
 def same_value(answer: Json, value: Json) -> bool:

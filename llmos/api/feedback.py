@@ -19,6 +19,7 @@ from llmos.abi.feedback import (
     FeedbackRow,
     answer_in,
     is_held_out,
+    score_of,
     texts_of,
 )
 from llmos.abi.json_type import Json
@@ -28,6 +29,7 @@ from llmos.abi.model import Manifest
 from llmos.abi.task import spec_of
 from llmos.api.endpoint import Bodies, Endpoint, Reply, reply
 from llmos.api.errors import CREATED
+from llmos.api.key_guard import key_of
 from llmos.api.query import Query, asked_of
 from llmos.api.requests import ERASED, Erased, named_user
 from llmos.kernel.interface import KernelInterface
@@ -89,6 +91,7 @@ class Feedback:
         self._models = kernel.models
         self._feedback = kernel.feedback
         self._learning = kernel.learning
+        self._rollouts = kernel.rollouts
         self._bodies = bodies
 
     def endpoints(self) -> list[Endpoint]:
@@ -111,9 +114,13 @@ class Feedback:
     async def give(self, request: Request) -> Reply:
         body = await self._bodies.read(request, DECODER)
         check_source(body)
-        row = await self._row_on_call(body) if body.call is not None else self._row_on_input(body)
-        key = request.scope.get("key")
-        return reply(await self._feedback.add(replace(row, key=str(key or ""))), CREATED)
+        row, call_id = await self._row_on_call(body) if body.call is not None else self._row_on_input(body)
+        added = await self._feedback.add(replace(row, key=key_of(request)))
+        score = score_of(added)
+        if call_id and score is not None:
+            name, _, version = added.ref.partition(":")
+            self._rollouts.observe_feedback(name, int(version), score, f"{call_id}/{added.index}")
+        return reply(added, CREATED)
 
     async def ls(self, request: Request) -> Reply:
         asked = asked_of(request)
@@ -133,7 +140,8 @@ class Feedback:
     async def stop(self, request: Request) -> Reply:
         return reply(await self._learning.stop(request.path_params["name"]))
 
-    async def _row_on_call(self, body: FeedbackRequest) -> FeedbackRow:
+    async def _row_on_call(self, body: FeedbackRequest) -> tuple[FeedbackRow, str]:
+        """The row, and the id of the call whose answer it is on."""
         if body.input is not msgspec.UNSET or body.model is not None:
             raise BadInput("`call` says which model was asked what. Leave `model` and `input` out", key="call")
         call = await self._feedback.call(str(body.call))
@@ -143,14 +151,16 @@ class Feedback:
             raise BadInput(f"The call has {len(call.inputs)} inputs. Say which by `index`, from 0", key="index")
         if not 0 <= index < len(call.inputs):
             raise BadInput(f"index is {index}; the call has {len(call.inputs)} inputs, from 0", key="index")
-        return self._row(body, call.model, call.task, call.inputs[index], call, index)
+        return self._row(body, call.model, call.task, call.inputs[index], call, index), call.id
 
-    def _row_on_input(self, body: FeedbackRequest) -> FeedbackRow:
+    def _row_on_input(self, body: FeedbackRequest) -> tuple[FeedbackRow, str]:
+        """The row, and the id of the newest call with this input; empty if memory has none."""
         if body.model is None or body.input is msgspec.UNSET:
             raise BadInput("Send `call`, or `model` and `input`", key="call" if body.model is None else "input")
         found = self._models.get(body.model).manifest
         call = self._feedback.answer_to(found.ref, body.input)
-        return self._row(body, found.ref, found.task, body.input, call, 0, is_call=False)
+        row = self._row(body, found.ref, found.task, body.input, call, 0, is_call=False)
+        return row, "" if call is None else call.id
 
     def _row(
         self,

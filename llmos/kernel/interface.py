@@ -303,8 +303,11 @@ class RolloutsInterface(Protocol):
         """The view now, and after each change, until the rollout has ended."""
         ...
 
-    def observe_feedback(self, name: str, version: int, score: float) -> bool:
-        """Somebody has scored an answer of a version, from 0 (wrong) to 1; whether a rollout has counted it."""
+    def observe_feedback(self, name: str, version: int, score: float, answer: str = "") -> bool:
+        """Somebody has scored an answer of a version, from 0 (wrong) to 1; whether a rollout has counted it.
+
+        `answer` is the answer's id: of each only the first score counts.
+        """
         ...
 
 

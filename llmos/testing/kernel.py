@@ -453,7 +453,7 @@ class MemoryRollouts:
     async def watch(self, name: str) -> AsyncGenerator[RolloutView, None]:
         yield self.get(name)
 
-    def observe_feedback(self, name: str, version: int, score: float) -> bool:
+    def observe_feedback(self, name: str, version: int, score: float, answer: str = "") -> bool:
         self.scores.append((name, version, score))
         return name in self.live
 

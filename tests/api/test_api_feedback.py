@@ -153,3 +153,23 @@ def test_many_rows_at_once_are_all_kept(kernel):
         return await asyncio.gather(*(kernel.feedback.add(row) for _ in range(300)))
 
     assert sorted(one.id for one in asyncio.run(give_all())) == list(range(1, 301))
+
+
+def test_feedback_scores_the_version_that_answered(ask, kernel):
+    call_id, said = call(ask)
+    give(ask, call=call_id, label=said)
+    other, said = call(ask, "another text")
+    give(ask, call=other, label=next(one for one in ("billing", "delivery") if one != said))
+    give(ask, model="support", input="another text", label=said)
+    assert kernel.rollouts.scores == [("support", 2, 1.0), ("support", 2, 0.0), ("support", 2, 1.0)]
+    give(ask, model="support", input="nobody has asked this", label=said)
+    assert len(kernel.rollouts.scores) == 3
+
+
+def test_a_rating_of_a_text_is_a_score_from_0_to_1_alone(ask, kernel):
+    kernel.teach("writer", "generate")
+    answer = ask("POST", "/v1/run", {"model": "writer", "input": "Say hello."})
+    call_id, text = answer.headers["x-request-id"], answer.json()["outputs"][0]["text"]
+    for body in ({"score": 0.25}, {"score": 4.0}, {"text": text}, {"text": f"{text} and more"}):
+        assert give(ask, call=call_id, **body).status_code == 201
+    assert kernel.rollouts.scores == [("writer", 1, 0.25), ("writer", 1, 1.0), ("writer", 1, 0.0)]

@@ -23,6 +23,7 @@ from llmos.kernel.rollouts.decision import RolloutDecision, decide, is_any_broke
 
 FAULTS = (Internal, ProcessDied, Corrupt, Crashed, TimedOut, NoRoom, NotFound)  # of the version, not of the caller
 LOOK_EVERY = 16  # observations between two looks that cost more than a few logarithms
+MOST_SCORED = 10_000  # answers whose scores are known not to be counted again
 NONE = Tally()
 
 
@@ -39,6 +40,7 @@ class LiveRollout:
 
     def __init__(self, rollout: Rollout) -> None:
         self._seen = 0
+        self._scored: dict[str, None] = {}  # answers, the first of which go first
         self.tallies: dict[str, Tally] = dict(rollout.tallies)
         self.rollout = rollout
         self.is_deciding = False
@@ -92,10 +94,17 @@ class LiveRollout:
         """Both versions have answered a call: the share of its inputs on which they agree."""
         self._add(str(GuardMeasure.AGREEMENT), share)
 
-    def count_feedback(self, version: int, score: float) -> bool:
-        """Somebody has scored an answer of a version, from 0 to 1; False for a version of neither arm."""
-        if version not in (self.rollout.plan.candidate, self.rollout.against):
+    def count_feedback(self, version: int, score: float, answer: str = "") -> bool:
+        """Somebody has scored an answer of a version, from 0 to 1; False for a version of neither arm.
+
+        An answer that is named has one score, the first: who says it often does not weigh more.
+        """
+        if version not in (self.rollout.plan.candidate, self.rollout.against) or answer in self._scored:
             return False
+        if answer:
+            self._scored[answer] = None
+            if len(self._scored) > MOST_SCORED:
+                del self._scored[next(iter(self._scored))]
         arm = CANDIDATE if version == self.rollout.plan.candidate else PROMOTED
         self._add(f"{arm}.{GuardMeasure.FEEDBACK}", min(max(score, 0.0), 1.0))
         return True

@@ -77,10 +77,13 @@ class RolloutService:
             self._copies.put(request, other, lambda found: self._compare(request, chunk, other, found))
         self._look(live)
 
-    def observe_feedback(self, name: str, version: int, score: float) -> bool:
-        """Somebody has scored an answer of this version, from 0 (wrong) to 1; whether a rollout has counted it."""
+    def observe_feedback(self, name: str, version: int, score: float, answer: str = "") -> bool:
+        """Somebody has scored an answer of this version, from 0 (wrong) to 1; whether a rollout has counted it.
+
+        `answer` is the answer's id: of each only the first score counts.
+        """
         live = self._by_model.get(name)
-        if live is None or not live.count_feedback(version, score):
+        if live is None or not live.count_feedback(version, score, answer):
             return False
         self._look(live)
         return True

@@ -147,6 +147,19 @@ def test_feedback_decides_an_ab_test(home):
     with_box(home, act)
 
 
+def test_of_an_answer_only_the_first_score_counts(home):
+    async def act(box: Kernel) -> None:
+        await box.rollouts.start("mood", 3, {"mode": Mode.AB, "guards": ("feedback>=promoted",)})
+        for _ in range(300):
+            box.rollouts.observe_feedback("mood", 3, 0.0, "req_1/0")
+        assert not box.rollouts.observe_feedback("mood", 3, 1.0, "req_1/0")
+        assert box.rollouts.observe_feedback("mood", 3, 1.0, "req_1/1")
+        tally = box.rollouts.get("mood").rollout.tallies["candidate.feedback"]
+        assert (tally.count, tally.total) == (2, 1.0)
+
+    with_box(home, act)
+
+
 def test_a_restart_goes_on_with_what_was_counted(home):
     async def begin(box: Kernel) -> None:
         await box.rollouts.start("mood", 3, {"guards": ERRORS, "share": 0.5, "calls": 1_000})
