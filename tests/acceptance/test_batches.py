@@ -47,22 +47,23 @@ def lines(count):
         yield json.dumps({"custom_id": f"id-{i}", "method": "POST", "url": ROUTE, "body": body}) + "\n"
 
 
-def begin(house, count):
-    """A batch of so many lines."""
+def begin(house, count, sender=None, owner=None):
+    """A batch of so many lines, with the headers of who sends the file and of who begins it."""
     sent = httpx.post(
         f"{house.url}/v1/files",
         files={"file": ("in.jsonl", "".join(lines(count)).encode())},
         data={"purpose": "batch"},
+        headers=sender,
         timeout=60,
     ).json()
     body = {"input_file_id": sent["id"], "endpoint": ROUTE, "completion_window": "24h"}
-    return httpx.post(f"{house.url}/v1/batches", json=body, timeout=60).json()
+    return httpx.post(f"{house.url}/v1/batches", json=body, headers=owner, timeout=60).json()
 
 
-def until(house, batch, is_there):
+def until(house, batch, is_there, headers=None):
     """The batch as soon as this is true of it."""
     while True:
-        now = httpx.get(f"{house.url}/v1/batches/{batch['id']}", timeout=60).json()
+        now = httpx.get(f"{house.url}/v1/batches/{batch['id']}", headers=headers, timeout=60).json()
         if is_there(now) or now["status"] in ("completed", "failed", "cancelled", "expired"):
             return now
         time.sleep(0.05)
@@ -72,8 +73,8 @@ def answered(batch):
     return batch["request_counts"]["completed"] + batch["request_counts"]["failed"]
 
 
-def content(house, file_id):
-    text = httpx.get(f"{house.url}/v1/files/{file_id}/content", timeout=60).text
+def content(house, file_id, headers=None):
+    text = httpx.get(f"{house.url}/v1/files/{file_id}/content", headers=headers, timeout=60).text
     return [json.loads(line) for line in text.splitlines()]
 
 
@@ -101,6 +102,25 @@ def test_every_line_is_answered_once_though_daemon_and_process_are_killed(batch_
     assert {one["response"]["body"]["error"]["code"] for one in errors} == {"model_not_found"}
     first = httpx.post(f"{house.url}{ROUTE}", json={"model": "mood", "input": "text 0"}, timeout=60).json()
     assert output[0]["response"]["body"] == first
+
+
+def test_a_batch_ends_with_errors_when_its_key_is_removed(batch_house):
+    house = batch_house
+    owner = house.json("key", "create", "--scope", "data", "--scope", "admin")["secret"]
+    made = house.json("key", "create", "--scope", "infer", "--model", "mood")
+    mine, everything = {"x-api-key": made["secret"]}, {"x-api-key": owner}
+    batch = begin(house, 20 * LINES, sender=everything, owner=mine)
+    until(house, batch, lambda now: answered(now) > 0, headers=mine)
+    assert httpx.get(f"{house.url}/v1/batches/{batch['id']}", timeout=60).status_code == 401
+    assert house("key", "rm", made["key"]["id"]).returncode == 0
+    ended = until(house, batch, lambda now: False, headers=everything)
+    assert (ended["status"], answered(ended)) == ("completed", 20 * LINES)
+    output = content(house, ended["output_file_id"], everything)
+    errors = content(house, ended["error_file_id"], everything)
+    known = sorted(int(one["custom_id"].removeprefix("id-")) for one in (*output, *errors))
+    assert known == list(range(20 * LINES))
+    assert {one["response"]["status_code"] for one in errors} == {401, 403}
+    assert errors[-1]["response"]["body"]["error"]["code"] == "invalid_api_key"
 
 
 def test_a_batch_goes_on_after_down_and_up_and_is_cancelled_with_what_it_has(batch_house):
