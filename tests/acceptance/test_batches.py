@@ -106,7 +106,7 @@ def test_every_line_is_answered_once_though_daemon_and_process_are_killed(batch_
 
 def test_a_batch_ends_with_errors_when_its_key_is_removed(batch_house):
     house = batch_house
-    owner = house.json("key", "create", "--scope", "data", "--scope", "admin")["secret"]
+    owner = house.json("key", "create", "--scope", "infer", "--scope", "data")["secret"]
     made = house.json("key", "create", "--scope", "infer", "--model", "mood")
     mine, everything = {"x-api-key": made["secret"]}, {"x-api-key": owner}
     batch = begin(house, 20 * LINES, sender=everything, owner=mine)
