@@ -60,6 +60,12 @@ class CallFields(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
         """The requested priority, under either name."""
         return one_priority(self.priority, self.earlier_priority) or Priority.INTERACTIVE
 
+    @property
+    def for_call(self) -> dict[str, Json]:
+        """All of them, for a body in another shape that makes the same call."""
+        names = ("model", "timeout_s", "engine", "user", "store")
+        return {"priority": self.runs_as, **{name: getattr(self, name) for name in names}}
+
 
 def one_priority(priority: Priority | None, earlier: Priority | None) -> Priority | None:
     """The value of `priority` or of its earlier name `class`; BadInput if both are given and differ."""

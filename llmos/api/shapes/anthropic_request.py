@@ -14,9 +14,7 @@ from llmos.api.shapes.chat import Naming
 from llmos.tasks.text import quote_value
 
 UNSUPPORTED = Unsupported(
-    hints=frozenset(
-        {"metadata", "service_tier", "inference_geo", "cache_control", "user_profile_id", "workspace_id", "speed"}
-    ),
+    hints=frozenset({"service_tier", "inference_geo", "cache_control", "user_profile_id", "workspace_id", "speed"}),
     neutral={
         "thinking": ({"type": "disabled"},),
         "container": (),
@@ -68,9 +66,13 @@ class ToolChoice(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Conversation(CallFields, kw_only=True, forbid_unknown_fields=True):
-    """What the model reads: messages of user and assistant, the system's text, and tools."""
+    """What the model reads: messages of user and assistant, the system's text, and tools.
+
+    `metadata.user_id` is `user`; the rest of `metadata` is ignored.
+    """
 
     messages: list[dict[str, Json]]
+    metadata: dict[str, Json] | None = None
     system: str | list[dict[str, Json]] | None = None
     tools: list[AnthropicTool] | None = None
     tool_choice: ToolChoice | None = None
@@ -108,13 +110,14 @@ def chat_of(body: Conversation, **sampling: Json) -> tuple[ChatRequest, Naming]:
             reason="prefill",
         )
     fields = without_unset({**sampling, **_tools_of(body), "response_format": _format_of(body)})
-    call: dict[str, Json] = {
-        "model": body.model,
-        "timeout_s": body.timeout_s,
-        "priority": body.runs_as,
-        "engine": body.engine,
-    }
+    call = {**body.for_call, "user": body.user or _user_in(body.metadata)}
     return ChatRequest(**call, messages=messages, **fields), Naming(NAMES, names)
+
+
+def _user_in(metadata: dict[str, Json] | None) -> str | None:
+    """Anthropic's place for whom the call is made on behalf of."""
+    found = (metadata or {}).get("user_id")
+    return found if isinstance(found, str) else None
 
 
 def _messages_of(message: dict[str, Json], place: str) -> list[dict[str, Json]]:

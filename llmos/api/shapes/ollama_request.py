@@ -104,8 +104,7 @@ class OllamaAnswer(CallFields, kw_only=True, forbid_unknown_fields=True):
         fields = {name: getattr(said, name) for name in said.__struct_fields__}
         del fields["num_predict"]
         fields |= {"repetition_penalty": fields.pop("repeat_penalty"), "max_tokens": most}
-        call = {"timeout_s": self.timeout_s, "priority": self.runs_as, "engine": self.engine}
-        return without_unset({**fields, **call, "response_format": format_of(self.format)})
+        return without_unset({**fields, **self.for_call, "response_format": format_of(self.format)})
 
 
 class OllamaChat(OllamaAnswer, kw_only=True, forbid_unknown_fields=True):
@@ -118,7 +117,7 @@ class OllamaChat(OllamaAnswer, kw_only=True, forbid_unknown_fields=True):
         """The same in OpenAI's shape."""
         messages = [_without_images(i, one) for i, one in enumerate(self.messages)]
         scored = without_unset({"logprobs": self.logprobs, "top_logprobs": self.top_logprobs or None})
-        return ChatRequest(model=self.model, messages=messages, tools=self.tools, **scored, **self.sampling())
+        return ChatRequest(messages=messages, tools=self.tools, **scored, **self.sampling())
 
 
 class OllamaPrompt(OllamaAnswer, kw_only=True, forbid_unknown_fields=True):
@@ -133,7 +132,7 @@ class OllamaPrompt(OllamaAnswer, kw_only=True, forbid_unknown_fields=True):
         system = [] if self.system is None else [{"role": "system", "content": self.system}]
         messages = [*system, {"role": "user", "content": self.prompt}]
         scored = without_unset({"logprobs": self.logprobs, "top_logprobs": self.top_logprobs or None})
-        return ChatRequest(model=self.model, messages=messages, **scored, **self.sampling())
+        return ChatRequest(messages=messages, **scored, **self.sampling())
 
     def completion(self) -> CompletionRequest:
         """The prompt as it stands, in OpenAI's shape."""
@@ -141,7 +140,7 @@ class OllamaPrompt(OllamaAnswer, kw_only=True, forbid_unknown_fields=True):
             said = "The model has no chat template, or `raw` is true: put what `system` says into the prompt"
             raise BadInput(said, key="system")
         wanted = (self.top_logprobs or 0) if self.logprobs else None
-        return CompletionRequest(model=self.model, prompt=self.prompt, logprobs=wanted, **self.sampling())
+        return CompletionRequest(prompt=self.prompt, logprobs=wanted, **self.sampling())
 
 
 class OllamaEmbed(CallFields, kw_only=True, forbid_unknown_fields=True):

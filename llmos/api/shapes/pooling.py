@@ -22,7 +22,7 @@ from llmos.api.texts import texts_of
 
 BODY = msgspec.json.Decoder(dict[str, Any])
 UNSUPPORTED = Unsupported(
-    hints=frozenset({"user", "request_id", "cache_salt", "encoding_format"}),
+    hints=frozenset({"request_id", "cache_salt", "encoding_format"}),
     neutral={
         "add_special_tokens": (True,),
         "truncate_prompt_tokens": (),

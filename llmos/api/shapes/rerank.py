@@ -25,7 +25,7 @@ NAME_IT = "Send `model`"
 PATHS = {"/v1/rerank": "Cohere's and Jina's", "/v2/rerank": "Cohere's newer", "/rerank": "TEI's or Jina's"}
 VERSIONS = {"/v1/rerank": "1", "/v2/rerank": "2"}  # of Cohere's interface, which its clients are told
 UNSUPPORTED = Unsupported(
-    hints=frozenset({"user", "metadata", "truncation"}),
+    hints=frozenset({"metadata", "truncation"}),
     neutral={"rank_fields": ([], [TEXT]), "max_chunks_per_doc": (), "max_tokens_per_doc": (), "overlap_tokens": (0,)},
     unset={"priority": (0,), "truncation_direction": ("right", "Right")},
 )

@@ -83,12 +83,7 @@ class ResponseRequest(CallFields, kw_only=True, forbid_unknown_fields=True):
             messages.insert(0, {"role": "system", "content": self.instructions})
             places.insert(0, "instructions")
         fields: dict[str, Json] = {
-            "model": self.model,
-            "timeout_s": self.timeout_s,
-            "priority": self.runs_as,
-            "engine": self.engine,
-            "user": self.user,
-            "store": self.store,
+            **self.for_call,
             "max_tokens": self.max_output_tokens,
             "temperature": self.temperature,
             "top_p": self.top_p,
