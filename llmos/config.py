@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Callable, Mapping, MutableMapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from ipaddress import ip_address
 from pathlib import Path
@@ -342,6 +342,31 @@ def take_service_manager(environ: MutableMapping[str, str] | None = None) -> Ser
     address, pid, usec = (environment.pop(key, "") for key in ("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"))
     is_ours = usec.isdecimal() and pid in ("", str(os.getpid()))
     return ServiceManager(address, int(usec) / 1e6 if is_ours else 0.0)
+
+
+def units_folder(*, is_user: bool, environ: Mapping[str, str] | None = None) -> Path:
+    """Where systemd looks for the units of the machine, or of this user."""
+    if not is_user:
+        return Path("/etc/systemd/system")
+    settings = (os.environ if environ is None else environ).get("XDG_CONFIG_HOME") or "~/.config"
+    return Path(settings).expanduser() / "systemd" / "user"
+
+
+def service_differences(config: Config) -> tuple[dict[str, str], list[str]]:
+    """What a service must be told to run as this configuration: variables by name, and the keys of secrets left out.
+
+    `config.toml` says the rest.
+    """
+    plain = read_config({"home": config.home}, {})
+    changed = [one for one in SETTINGS if getattr(config, one.key) != getattr(plain, one.key)]
+    secret = {one.name for one in fields(Config) if not one.repr}
+    told = {one.env: _as_text(getattr(config, one.key)) for one in changed if one.key not in secret}
+    return told, [one.key for one in changed if one.key in secret]
+
+
+def _as_text(value: Value) -> str:
+    """A setting's value as its variable has it."""
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def is_loopback(host: str) -> bool:

@@ -31,10 +31,11 @@ BELOW = {
     "api": {"abi", "config", "kernel", "tasks"},
     "daemon": {"abi", "config", "home", "notify", "kernel", "api", "tasks"},
     "backup": {"abi", "config", "home", "kernel", "daemon"},
+    "service": {"abi"},
     "sdk": {"abi", "config", "data", "suites"},
-    "cli": {"abi", "config", "home", "sdk", "daemon", "backup", "tasks", "suites"},
+    "cli": {"abi", "config", "home", "sdk", "daemon", "backup", "service", "tasks", "suites"},
     "pytest_plugin": {"abi", "sdk", "suites"},
-    "testing": {"abi", "config", "home", "tasks", "nn", "kernel", "engines", "programs", "api", "sdk"},
+    "testing": {"abi", "config", "home", "tasks", "nn", "kernel", "engines", "programs", "api", "sdk", "service"},
     "__init__": {"abi", "sdk"},
 }
 HEAVY = ("torch", "transformers", "numpy", "sklearn", "pyarrow", "peft")

@@ -27,6 +27,7 @@ from llmos.cli import (
     processes,
     requests,
     rollout,
+    service,
     store,
     train,
     tune,
@@ -66,6 +67,7 @@ app.add_typer(data.app, name="data")
 app.add_typer(requests.app, name="requests")
 app.add_typer(feedback.app, name="feedback")
 app.add_typer(keys.app, name="key")
+app.add_typer(service.app, name="service")
 for verb in ("demo", "bench"):
     if find_spec(f"llmos.cli.{verb}") is not None:
         app.command(verb)(getattr(__import__(f"llmos.cli.{verb}", fromlist=[verb]), verb))
