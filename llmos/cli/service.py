@@ -13,7 +13,7 @@ from llmos.home import daemon_of
 
 if TYPE_CHECKING:
     from llmos.config import Config
-    from llmos.service.installation import Place
+    from llmos.service.installation import UnitPlace
     from llmos.service.unit import ServiceUnit
 
 OfUser = Annotated[bool, typer.Option("--user", help="A service of this user alone, which needs no root.")]
@@ -114,12 +114,12 @@ def _unit(config: Config, environment: dict[str, str], *, is_user: bool, run_as:
     )
 
 
-def _place(name: str, *, is_user: bool) -> Place:
+def _place(name: str, *, is_user: bool) -> UnitPlace:
     from llmos.config import units_folder
-    from llmos.service.installation import Place
+    from llmos.service.installation import UnitPlace
     from llmos.service.unit import check_unit_name
 
-    return Place(units_folder(is_user=is_user), check_unit_name(name), is_user)
+    return UnitPlace(units_folder(is_user=is_user), check_unit_name(name), is_user)
 
 
 def _compile_loops() -> None:

@@ -27,7 +27,7 @@ PRINT = "To see the unit alone: llmos service install --print"
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class UnitPlace:
     """Where a unit's file goes, and whether it is one of a user's."""
 
     folder: Path
@@ -43,7 +43,9 @@ class Place:
         return self.folder / self.unit
 
 
-def install(unit: ServiceUnit, place: Place, control: UnitControl, *, daemon: int | None, starts: bool = True) -> str:
+def install(
+    unit: ServiceUnit, place: UnitPlace, control: UnitControl, *, daemon: int | None, starts: bool = True
+) -> str:
     """Write the unit, have systemd check and enable it, and start it; what systemd says of the file, if anything.
 
     `daemon` is the operating system's pid of the home's daemon, if one runs. Conflict if systemd did not start that
@@ -66,7 +68,7 @@ def install(unit: ServiceUnit, place: Place, control: UnitControl, *, daemon: in
     return said
 
 
-def uninstall(place: Place, control: UnitControl) -> None:
+def uninstall(place: UnitPlace, control: UnitControl) -> None:
     """Stop the service and remove its unit; the home stays. NotFound if there is none."""
     if not place.path.exists():
         raise NotFound(f"There is no unit {place.path}. {_other(place)}", path=str(place.path))
@@ -78,7 +80,7 @@ def uninstall(place: Place, control: UnitControl) -> None:
     _do(control, "daemon-reload")
 
 
-def show(place: Place, control: UnitControl) -> Mapping[str, str]:
+def show(place: UnitPlace, control: UnitControl) -> Mapping[str, str]:
     """What systemd says of the service, by our names; Unavailable if it says nothing."""
     _check_booted(control)
     done = control.systemctl("show", place.unit, f"--property={','.join(SHOWN)}")
@@ -118,7 +120,7 @@ def group_of(user: str) -> str:
         ) from None
 
 
-def _write(unit: ServiceUnit, place: Place, control: UnitControl) -> str:
+def _write(unit: ServiceUnit, place: UnitPlace, control: UnitControl) -> str:
     """The file under another name first, which systemd checks; an earlier unit stays until then."""
     aside = place.folder / f".{place.name}-new.service"
     try:
@@ -156,7 +158,7 @@ def _check_booted(control: UnitControl) -> None:
         )
 
 
-def _check_rights(place: Place) -> None:
+def _check_rights(place: UnitPlace) -> None:
     if not place.is_user and not os.access(place.folder, os.W_OK):
         raise Forbidden(
             f"Only root may write {place.folder}. Run the same command as root, or have a service of your own user: "
@@ -165,7 +167,7 @@ def _check_rights(place: Place) -> None:
         )
 
 
-def _check_ours(place: Place) -> None:
+def _check_ours(place: UnitPlace) -> None:
     try:
         is_ours = place.path.read_text(encoding="utf-8").startswith(MARK)
     except FileNotFoundError:
@@ -177,7 +179,7 @@ def _check_ours(place: Place) -> None:
         )
 
 
-def _other(place: Place) -> str:
+def _other(place: UnitPlace) -> str:
     return "For the machine's, leave --user out" if place.is_user else "For your own user's: --user"
 
 
@@ -187,9 +189,9 @@ def _do(control: UnitControl, *words: str) -> None:
 
 def _check_done(done: Ran, what: str) -> None:
     if done.code:
-        raise _refused(what, done)
+        raise _refusal(what, done)
 
 
-def _refused(what: str, done: Ran) -> LlmosError:
+def _refusal(what: str, done: Ran) -> LlmosError:
     way = "" if what == "daemon-reload" else " See: journalctl -e -u llmos, and the daemon's log"
     return Unavailable(f"systemctl {what} failed: {' '.join((done.err or done.out).split()) or done.code}.{way}")

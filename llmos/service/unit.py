@@ -94,7 +94,7 @@ class ServiceUnit:
                 "Type=notify",
                 "NotifyAccess=main",
                 *([f"User={self.user}", f"Group={self.group or self.user}"] if self.user else []),
-                *(f"Environment={quoted(f'{key}={value}')}" for key, value in variables.items()),
+                *(f"Environment={quote(f'{key}={value}')}" for key, value in variables.items()),
                 f"ExecStart={_program(str(self.python))} -m llmos.daemon",
                 "WorkingDirectory=/",
                 "Restart=on-failure",
@@ -111,8 +111,8 @@ class ServiceUnit:
 
     def _home(self) -> str:
         if self.home.parent == STATES:
-            return f"StateDirectory={quoted(self.home.name)}\nStateDirectoryMode=0700"
-        return f"ReadWritePaths={quoted(str(self.home))}"
+            return f"StateDirectory={quote(self.home.name)}\nStateDirectoryMode=0700"
+        return f"ReadWritePaths={quote(str(self.home))}"
 
     def _capabilities(self) -> str:
         if self.port >= FIRST_FREE_PORT:
@@ -120,7 +120,7 @@ class ServiceUnit:
         return "CapabilityBoundingSet=CAP_NET_BIND_SERVICE\nAmbientCapabilities=CAP_NET_BIND_SERVICE"
 
 
-def quoted(word: str) -> str:
+def quote(word: str) -> str:
     """One word of a unit file: specifiers escaped, and in quotes where it holds more than plain signs."""
     if not word.isprintable():
         raise BadInput(f"{word!r} cannot stand in a unit file. Choose a path of plain signs: LLMOS_HOME", value=word)
@@ -135,7 +135,7 @@ def _program(path: str) -> str:
     """The path of what is started, in which systemd replaces no variable and takes no quotes."""
     if set("\"'\\") & set(path):
         raise BadInput(f"systemd starts no program with quotes in its path: {path}. Install it elsewhere", value=path)
-    return quoted(path)
+    return quote(path)
 
 
 def check_unit_name(name: str) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from llmos.abi.error import Conflict, Forbidden, NotFound, Unavailable
-from llmos.service.installation import Place, install, main_pid, name_of, owner_of, show, uninstall
+from llmos.service.installation import UnitPlace, install, main_pid, name_of, owner_of, show, uninstall
 from llmos.service.unit import ServiceUnit
 from llmos.testing.errors import fails_with
 from llmos.testing.unit_control import MemoryUnitControl
@@ -14,7 +14,7 @@ from llmos.testing.unit_control import MemoryUnitControl
 
 @pytest.fixture
 def place(tmp_path):
-    return Place(tmp_path / "units", "llmos", is_user=True)
+    return UnitPlace(tmp_path / "units", "llmos", is_user=True)
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def test_the_machine_s_unit_is_written_by_root_alone(tmp_path, unit):
     folder = tmp_path / "units"
     folder.mkdir(mode=0o500)
     with fails_with(Forbidden):
-        install(unit, Place(folder, "llmos", is_user=False), MemoryUnitControl(), daemon=None)
+        install(unit, UnitPlace(folder, "llmos", is_user=False), MemoryUnitControl(), daemon=None)
 
 
 def test_the_home_s_user_is_the_owner_of_what_is_there(tmp_path):
@@ -112,5 +112,5 @@ def test_the_home_s_user_is_the_owner_of_what_is_there(tmp_path):
 def test_a_home_that_is_not_there_is_made_for_the_service_s_user(tmp_path):
     user = name_of(os.geteuid())
     unit = ServiceUnit(Path("/p"), tmp_path / "deep" / "home", user)
-    install(unit, Place(tmp_path / "units", "llmos", is_user=True), MemoryUnitControl(), daemon=None)
+    install(unit, UnitPlace(tmp_path / "units", "llmos", is_user=True), MemoryUnitControl(), daemon=None)
     assert (unit.home.stat().st_mode & 0o777, unit.home.stat().st_uid) == (0o700, os.geteuid())

@@ -9,7 +9,7 @@ import pytest
 
 from llmos.abi.error import BadInput
 from llmos.service.control import SystemdControl
-from llmos.service.unit import FILTER, SANDBOX, ServiceUnit, check_unit_name, quoted
+from llmos.service.unit import FILTER, SANDBOX, ServiceUnit, check_unit_name, quote
 from llmos.testing.errors import fails_with
 
 MACHINES = ServiceUnit(Path("/opt/llmos/bin/python"), Path("/srv/llmos"), "llmos", "990")
@@ -115,12 +115,12 @@ def test_what_the_environment_set_is_in_the_unit():
     ("word", "there"), [("/a/b-c.d", "/a/b-c.d"), ("/a b", '"/a b"'), ('/a"b\\', '"/a\\"b\\\\"'), ("/50%", "/50%%")]
 )
 def test_a_path_is_escaped_for_a_unit_file(word, there):
-    assert quoted(word) == there
+    assert quote(word) == there
 
 
 def test_a_path_with_a_line_break_or_a_program_with_quotes_is_refused():
     with fails_with(BadInput):
-        quoted("/a\nUser=root")
+        quote("/a\nUser=root")
     with fails_with(BadInput):
         _ = ServiceUnit(Path('/opt/"llmos"/bin/python'), Path("/h")).text
 
