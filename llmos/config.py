@@ -76,6 +76,7 @@ class Config:
     request_log_text: bool = False
     request_log_days: int = 30
     recent_calls_bytes: int = 16 * 1024 * 1024
+    usage_days: int = 400
 
     @property
     def url(self) -> str:
@@ -324,6 +325,12 @@ SETTINGS: tuple[Setting, ...] = (
         "a whole number of bytes from 0",
         "Memory for the inputs and answers of recent calls, so that feedback may name a call instead of its input; 0: "
         "none. They are not written to the disk",
+    ),
+    Setting(
+        "usage_days",
+        _whole(1, 36_500),
+        "a whole number from 1 to 36500",
+        "Days of which usage by key and model is kept, today among them",
     ),
 )
 

@@ -38,6 +38,7 @@ from llmos.api.schema import Schema
 from llmos.api.shapes import Services, shape_endpoints
 from llmos.api.tasks import Tasks
 from llmos.api.uploads import UploadRoutes
+from llmos.api.usage import UsageRoutes
 from llmos.config import Config
 from llmos.kernel.interface import KernelInterface
 
@@ -206,6 +207,7 @@ def endpoints(kernel: KernelInterface, config: Config, meter: Meter | None = Non
         *Datasets(kernel, bodies).endpoints(),
         *UploadRoutes(kernel, bodies).endpoints(),
         *Requests(kernel).endpoints(),
+        *UsageRoutes(kernel).endpoints(),
         *Feedback(kernel, bodies).endpoints(),
         *KeyRoutes(kernel, bodies).endpoints(),
         *Events(kernel).endpoints(),

@@ -31,7 +31,7 @@ from llmos.abi.json_type import Json
 from llmos.abi.process import Priority
 from llmos.api.exchange import Attended
 from llmos.api.key_guard import Visit, visit_of
-from llmos.kernel.interface import KernelInterface, RequestsInterface
+from llmos.kernel.interface import KernelInterface, RequestsInterface, UsageInterface
 
 BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 FIRST_TOKEN_S = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 30.0, 60.0)
@@ -140,6 +140,7 @@ class CallApi:
         self._calls = kernel.calls
         self._requests = kernel.requests
         self._rollouts = kernel.rollouts
+        self._usage = kernel.usage
         self._meter = meter
 
     def task_of(self, model: str) -> str:
@@ -197,7 +198,7 @@ class CallApi:
             raise name_input(error, wanted.field) from error
 
     def _count_call(self, wanted: Wanted, scope: Scope, held: int, *, is_streamed: bool = False) -> CountedCall:
-        return CountedCall(self._meter, self._requests, wanted, scope, held=held, is_streamed=is_streamed)
+        return CountedCall(self._meter, self._usage, self._requests, wanted, scope, held=held, is_streamed=is_streamed)
 
 
 class CountedCall:
@@ -206,6 +207,7 @@ class CountedCall:
     def __init__(
         self,
         meter: Meter,
+        usage: UsageInterface,
         requests: RequestsInterface,
         wanted: Wanted,
         scope: Scope,
@@ -215,6 +217,7 @@ class CountedCall:
     ) -> None:
         """`held` are the tokens that the call holds of its key's limits, which are settled here."""
         self._meter = meter
+        self._usage = usage
         self._requests = requests
         self._wanted = wanted
         self._scope = scope
@@ -250,6 +253,13 @@ class CountedCall:
         wanted = self._wanted
         now = perf_counter()
         self._meter.count(wanted.task, wanted.model, self._outcome, now - self._started, self._tokens)
+        self._usage.count(
+            self._scope.get("key") or "",
+            wanted.model,
+            is_ok=self._outcome == "ok",
+            input_tokens=self._tokens.prompt,
+            output_tokens=self._tokens.completion,
+        )
         if self._visit is not None:
             used = self._tokens.prompt + self._tokens.completion
             # a client that leaves before the end has used what it held: it must not gain by leaving

@@ -31,6 +31,7 @@ from llmos.cli import (
     store,
     train,
     tune,
+    usage,
 )
 from llmos.cli.terminal import say, say_error
 
@@ -59,6 +60,7 @@ for room in (
     ask,
     chat,
     batch,
+    usage,
     doctor,
 ):
     for verb, run in room.VERBS.items():

@@ -23,6 +23,7 @@ from llmos.abi.model import DatasetManifest
 from llmos.abi.process import Priority, Process, Spec
 from llmos.abi.rollout import RolloutView
 from llmos.abi.upload import Upload
+from llmos.abi.usage import UsageFilter, UsageRow
 from llmos.kernel.keys.key_ledger import KeyLedger, Moment
 from llmos.kernel.rollouts.live_rollout import RoutedVersion
 from llmos.kernel.store.whole_file import WholeFile
@@ -45,6 +46,7 @@ __all__ = [
     "Status",
     "StreamEvent",
     "UploadsInterface",
+    "UsageInterface",
     "Verified",
 ]
 
@@ -462,6 +464,18 @@ class KeysInterface(Protocol):
         ...
 
 
+class UsageInterface(Protocol):
+    """Usage by key, model and day."""
+
+    def count(self, key: str, model: str, *, is_ok: bool, input_tokens: int, output_tokens: int) -> None:
+        """Count a call that has ended."""
+        ...
+
+    async def find(self, wanted: UsageFilter) -> list[UsageRow]:
+        """What was used until now, added up as is wanted."""
+        ...
+
+
 class KernelInterface(Protocol):
     """The API's only access to the kernel. Methods raise the errors of abi/error.py."""
 
@@ -489,6 +503,8 @@ class KernelInterface(Protocol):
     def keys(self) -> KeysInterface: ...
     @property
     def rollouts(self) -> RolloutsInterface: ...
+    @property
+    def usage(self) -> UsageInterface: ...
     def devices(self) -> list[Device]: ...
     def status(self) -> Status: ...
     async def snapshot(self) -> JournalSnapshot:

@@ -57,6 +57,7 @@ from llmos.kernel.rollouts.rollout_service import RolloutService
 from llmos.kernel.store.store import Store
 from llmos.kernel.store.uploads import UploadLimits
 from llmos.kernel.upload_service import UploadService
+from llmos.kernel.usage.usage_service import UsageService
 
 SWEEP_EVERY_S = 3600.0
 LATE_S = 5.0  # a tick this late is logged
@@ -85,6 +86,7 @@ class Kernel:
     learning: FeedbackLearner
     keys: KeyService
     rollouts: RolloutService
+    usage: UsageService
 
     def __init__(
         self,
@@ -109,6 +111,8 @@ class Kernel:
         self._wakes: Counter[str] = Counter()  # starts of each base, and attachments of each model
         self._logs = Logs(config.home, Limits(config.max_log_bytes, config.max_log_files))
         self.requests = RequestService(config)
+        self.usage = UsageService(config.home, config.usage_days, clock=clock)
+        self._counting: asyncio.Task[None] | None = None
         self._running: asyncio.Task[None] | None = None
         self._ticking: asyncio.Task[None] | None = None
         self._tidying: asyncio.Task[None] | None = None
@@ -135,7 +139,14 @@ class Kernel:
         limits = UploadLimits(config.max_upload_bytes, config.max_uploads_bytes, config.upload_lifetime_s)
         self._store = Store(config.home, config.catalog, limits)
         is_open = not (is_loopback(config.host) or config.insecure)
-        self.keys = KeyService(config.home, must_stay=is_open, clock=self._clock, steady=self._steady)
+        await asyncio.to_thread(self.usage.open)
+        self.keys = KeyService(
+            config.home,
+            must_stay=is_open,
+            clock=self._clock,
+            steady=self._steady,
+            used_today=self.usage.used_before_start,
+        )
         self.keys.open_local()
         for damaged in self._store.damaged:
             log.error("damaged: %s", damaged)
@@ -153,6 +164,7 @@ class Kernel:
         self._running = asyncio.get_running_loop().create_task(self._loop.run())
         self._ticking = asyncio.get_running_loop().create_task(self._tick())
         self._tidying = asyncio.get_running_loop().create_task(self._tidy())
+        self._counting = asyncio.get_running_loop().create_task(self.usage.run())
         await self._loop.ask(ev.DaemonStarted(self._clock()))
         await asyncio.to_thread(sweep_scratch, config.home, self._table.returning())
         await self.batches.start()
@@ -257,7 +269,7 @@ class Kernel:
         await self._follow_ups.close()
         await self.learning.close()
         await self._executor.close()
-        for task in (self._tidying, self._ticking, self._running):
+        for task in (self._counting, self._tidying, self._ticking, self._running):
             assert task is not None
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -267,6 +279,7 @@ class Kernel:
         self.files.close()
         await asyncio.to_thread(self.feedback.close)
         await asyncio.to_thread(self.requests.close)
+        await asyncio.to_thread(self.usage.close)
         self.keys.close()
         self._supervisor.close()
         end_children(os.getpid(), self._config.home)

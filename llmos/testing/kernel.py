@@ -58,6 +58,7 @@ from llmos.kernel.rollouts.decision import guard_states
 from llmos.kernel.rollouts.live_rollout import LiveRollout, RoutedVersion
 from llmos.kernel.store.uploads import UploadLimits, Uploads
 from llmos.kernel.upload_service import UploadService
+from llmos.kernel.usage.usage_service import UsageService
 from llmos.testing.learning import MemoryLearning
 
 NOON = 1_750_000_000.0
@@ -525,6 +526,13 @@ class MemoryKernel:
         folder = mkdtemp(prefix="llmos-keys-")
         finalize(self, rmtree, folder, ignore_errors=True)
         return KeyService(Path(folder))
+
+    @cached_property
+    def usage(self) -> UsageService:
+        """As the kernel has it, in a folder that goes with this object."""
+        folder = mkdtemp(prefix="llmos-usage-")
+        finalize(self, rmtree, folder, ignore_errors=True)
+        return UsageService(Path(folder), Config(Path(folder)).usage_days)
 
     def teach(self, name: str, task: str) -> None:
         """Put a promoted model of this task into the store."""

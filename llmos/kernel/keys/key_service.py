@@ -17,7 +17,8 @@ from llmos.kernel.keys.local_key import LOCAL, forget_local_key, make_local_key
 class KeyService:
     """Finds, makes, rotates and removes keys. With `must_stay`, the last one cannot be removed.
 
-    `clock` is wall time, for what is stored and for days; `steady` is monotonic, for minutes.
+    `clock` is wall time, for what is stored and for days; `steady` is monotonic, for minutes. `used_today` are the
+    requests and tokens that a key had used today before this start.
     """
 
     def __init__(
@@ -27,7 +28,9 @@ class KeyService:
         must_stay: bool = False,
         clock: Callable[[], float] = time.time,
         steady: Callable[[], float] = time.monotonic,
+        used_today: Callable[[str], tuple[int, int]] = lambda key_id: (0, 0),
     ) -> None:
+        self._used_today = used_today
         self._home = home
         self._must_stay = must_stay
         self._clock, self._steady = clock, steady
@@ -70,6 +73,7 @@ class KeyService:
         found = self._ledgers.get(key.id)
         if found is None:
             found = self._ledgers[key.id] = KeyLedger(key)
+            found.restore(*self._used_today(key.id), self.moment())
         return found
 
     def all(self) -> list[ApiKey]:

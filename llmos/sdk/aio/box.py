@@ -1,4 +1,4 @@
-"""The daemon itself: its state, devices, disk, keys."""
+"""The daemon itself: its state, devices, disk, keys, usage."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from llmos.abi.api_types import DiskUse, JournalSnapshot, Status, Verified
 from llmos.abi.device import Device
 from llmos.abi.key import ANY_MODEL, ApiKey, KeyLimits, KeyScope, NewKey
 from llmos.abi.process import Priority
-from llmos.sdk import request
+from llmos.abi.usage import UsagePart, UsageRow
+from llmos.sdk import account_requests, request
 from llmos.sdk.aio.connection import AsyncDaemonConnection
 
 
 class AsyncBoxClient(AsyncDaemonConnection):
-    """The daemon itself: its state, devices, disk, keys."""
+    """The daemon itself: its state, devices, disk, keys, usage."""
 
     async def status(self) -> Status:
         """The daemon at a glance."""
@@ -63,3 +64,14 @@ class AsyncBoxClient(AsyncDaemonConnection):
     async def remove_key(self, key_id: str) -> list[str]:
         """Remove a key; returns its id."""
         return await self._ask(request.remove_key(key_id))
+
+    async def usage(
+        self,
+        *by: UsagePart | str,
+        since: str | None = None,
+        until: str | None = None,
+        key: str | None = None,
+        model: str | None = None,
+    ) -> list[UsageRow]:
+        """Requests, errors and tokens, added up by "key", "model" and "day" or some of them; days are of UTC."""
+        return await self._ask(account_requests.usage(by, since=since, until=until, key=key, model=model))

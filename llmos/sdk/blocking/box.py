@@ -8,12 +8,13 @@ from llmos.abi.api_types import DiskUse, JournalSnapshot, Status, Verified
 from llmos.abi.device import Device
 from llmos.abi.key import ANY_MODEL, ApiKey, KeyLimits, KeyScope, NewKey
 from llmos.abi.process import Priority
-from llmos.sdk import request
+from llmos.abi.usage import UsagePart, UsageRow
+from llmos.sdk import account_requests, request
 from llmos.sdk.blocking.connection import DaemonConnection
 
 
 class BoxClient(DaemonConnection):
-    """The daemon itself: its state, devices, disk, keys."""
+    """The daemon itself: its state, devices, disk, keys, usage."""
 
     def status(self) -> Status:
         """The daemon at a glance."""
@@ -63,3 +64,14 @@ class BoxClient(DaemonConnection):
     def remove_key(self, key_id: str) -> list[str]:
         """Remove a key; returns its id."""
         return self._ask(request.remove_key(key_id))
+
+    def usage(
+        self,
+        *by: UsagePart | str,
+        since: str | None = None,
+        until: str | None = None,
+        key: str | None = None,
+        model: str | None = None,
+    ) -> list[UsageRow]:
+        """Requests, errors and tokens, added up by "key", "model" and "day" or some of them; days are of UTC."""
+        return self._ask(account_requests.usage(by, since=since, until=until, key=key, model=model))
