@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,8 @@ from llmos.abi.key import ApiKey, NewKey, digest_of, id_in
 from llmos.kernel.keys.key_ledger import KeyLedger, Moment
 from llmos.kernel.keys.key_store import KeyStore, StoredKey, is_secret_of
 from llmos.kernel.keys.local_key import LOCAL, forget_local_key, make_local_key
+
+log = logging.getLogger(__name__)
 
 
 class KeyService:
@@ -40,8 +43,11 @@ class KeyService:
         self._writing = asyncio.Lock()
 
     def open_local(self) -> None:
-        """Make the key of this user's own commands."""
-        self._local = make_local_key(self._home)
+        """Make the key of this user's own commands. Without room for it the daemon starts all the same."""
+        try:
+            self._local = make_local_key(self._home)
+        except OSError as error:
+            log.error("no key for this user's own commands: %s. Where keys are needed, give one: LLMOS_API_KEY", error)
 
     def close(self) -> None:
         """The daemon goes down: its own key is worth nothing any more."""
