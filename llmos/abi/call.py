@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from llmos.abi.error import BadInput, Fault
 from llmos.abi.json_type import Json
 from llmos.abi.process import Priority
 
 MAX_INPUTS = 2048  # of one call, because it is read whole while others wait
+
+
+class Operation(StrEnum):
+    """What a call wants of a model: its answer, or only what its tokenizer makes of the inputs."""
+
+    ANSWER = "answer"
+    RENDER = "render"  # the tokens of the task's whole prompt
+    TOKENIZE = "tokenize"  # the tokens of a text
+    DETOKENIZE = "detokenize"  # the text of tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +39,7 @@ class Call:
     stream: bool = False
     is_idempotent: bool = True
     priority: Priority = Priority.INTERACTIVE
+    operation: Operation = Operation.ANSWER
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +59,7 @@ class CallRequest:
     engine: str | None = None
     rollout: str = ""
     is_copy: bool = False
+    operation: Operation = Operation.ANSWER
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.types import Scope
 
-from llmos.abi.call import CallRequest, Chunk, Tokens
+from llmos.abi.call import CallRequest, Chunk, Operation, Tokens
 from llmos.abi.call_record import CallRecord, answers_of, join_pieces, user_of
 from llmos.abi.error import (
     BadInput,
@@ -158,6 +158,20 @@ class CallApi:
         ref, rollout = (self._calls.ref(said.model), "") if chosen is None else (chosen.ref, chosen.rollout)
         call = CallRequest(ref, tuple(inputs), params, task, said.timeout_s, said.runs_as, said.engine, rollout)
         return Wanted(call, task, field, user_of(said.user), said.store)
+
+    def tokens_for(
+        self,
+        said: CallFields,
+        operation: Operation,
+        inputs: list[Json],
+        params: dict[str, Json],
+        field: Field,
+        task: str | None = None,
+    ) -> Wanted:
+        """The call that a model's tokenizer answers alone; it is no call of a rollout."""
+        ref, engine = self._calls.ref(said.model), said.engine
+        call = CallRequest(ref, tuple(inputs), params, task, said.timeout_s, said.runs_as, engine, operation=operation)
+        return Wanted(call, operation, field, user_of(said.user), said.store)
 
     async def whole(self, wanted: Wanted, request: Request) -> Chunk:
         """The whole answer; Cancelled if the client left first."""

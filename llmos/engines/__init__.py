@@ -9,6 +9,7 @@ from llmos.abi.call import Call, Chunk
 from llmos.abi.error import BadInput
 from llmos.abi.frame import ModelPath
 from llmos.engines.intake import Intake, whole
+from llmos.engines.tokenization import ModelTokenizer
 
 
 class Engine(Protocol):
@@ -37,6 +38,10 @@ class Engine(Protocol):
         A step raises BadInput, TooLong or ModelNotFound for a call that cannot be answered. The first step and the
         returned function must run in the engine's thread; the other steps may run in another.
         """
+        ...
+
+    def tokenizer_of(self, model: str) -> ModelTokenizer:
+        """The tokenizer by which this model reads; ModelNotFound, or BadInput for a model that has none."""
         ...
 
     def add(self, call: Call) -> None:

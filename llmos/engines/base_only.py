@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from llmos.abi.call import Call
 from llmos.abi.engine import refusal
 from llmos.abi.error import BadInput, ModelNotFound
 from llmos.abi.frame import ModelPath
@@ -31,9 +30,9 @@ class BaseOnly(Engine):
     def detach(self, model: str) -> None:
         """No effect: the base is the only model, and it stays."""
 
-    def check_model(self, call: Call) -> None:
-        """ModelNotFound for a call to another model."""
-        if call.model != self.ref:
+    def check_model(self, model: str) -> None:
+        """ModelNotFound for another model."""
+        if model != self.ref:
             raise ModelNotFound(
-                f"No model {call.model!r} is attached here. There is: {self.ref}", name=call.model, models=[self.ref]
+                f"No model {model!r} is attached here. There is: {self.ref}", name=model, models=[self.ref]
             )

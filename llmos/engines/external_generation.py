@@ -22,6 +22,7 @@ from llmos.engines.active_call import ActiveCall, ActiveCalls
 from llmos.engines.base_only import BaseOnly
 from llmos.engines.intake import Intake, render_in_steps
 from llmos.engines.priority import PriorityQueue
+from llmos.engines.tokenization import ModelTokenizer
 from llmos.tasks import Settings, Tokenizer, with_params
 from llmos.tasks.generate import Sampling, salt_of, sampling
 from llmos.tasks.inputs import naming_place
@@ -147,8 +148,12 @@ class ExternalEngine(BaseOnly):
     def progress(self) -> dict[int, float]:
         return self._calls.progress
 
+    def tokenizer_of(self, model: str) -> ModelTokenizer:
+        self.check_model(model)
+        return ModelTokenizer(self._writer.tokenizer, self._settings)
+
     def take_in(self, call: Call) -> Intake:
-        self.check_model(call)
+        self.check_model(call.model)
         if call.task not in self._tasks:
             raise WrongTask(
                 f"{self.ref} does {', '.join(self._tasks)} here, not {call.task}. Ask another engine for it: pytorch",

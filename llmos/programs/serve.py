@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable
 
-from llmos.abi.call import Call, Chunk, characters
+from llmos.abi.call import Call, Chunk, Operation, characters
 from llmos.abi.error import LlmosError, fault_of
 from llmos.abi.frame import (
     Ask,
@@ -30,7 +30,8 @@ from llmos.abi.heap import give_back
 from llmos.abi.note import Note
 from llmos.abi.process import SERVING, Progress
 from llmos.engines import Engine, driver
-from llmos.engines.intake import CallIntake
+from llmos.engines.intake import CallIntake, Intake
+from llmos.engines.tokenization import tokenize_in_steps
 from llmos.programs.channel import Channel
 from llmos.programs.resident import with_resident
 
@@ -135,11 +136,17 @@ class ServeLoop:
         if is_alone:
             self._alone.add(call.call_id)
         try:
-            if self._intake.put(call, self._engine.take_in(call)):
+            if self._intake.put(call, self._steps_of(call)):
                 self._say_taken(call)
         except Exception as error:  # noqa: BLE001  # one call's fault is that call's answer
             self._alone.discard(call.call_id)
             self._say([Chunk(call.call_id, fault=fault_of(error))])
+
+    def _steps_of(self, call: Call) -> Intake:
+        """How a call is taken in: by the engine, or by the tokenizer alone, which answers it as well."""
+        if call.operation is Operation.ANSWER:
+            return self._engine.take_in(call)
+        return tokenize_in_steps(self._engine.tokenizer_of(call.model), call, lambda chunk: self._say([chunk]))
 
     def _say_taken(self, call: Call) -> None:
         """Tell the daemon that an exclusive call is taken in, so that others may follow."""

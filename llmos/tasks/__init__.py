@@ -24,7 +24,15 @@ class Tokenizer(Protocol):
     def encode(self, texts: Sequence[str], *, special: bool = True) -> list[Encoded]: ...
     def encode_words(self, sentences: Sequence[Sequence[str]], *, special: bool = True) -> list[Encoded]: ...
     def encode_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[EncodedPair]: ...
-    def decode(self, ids: Sequence[int]) -> str: ...
+    def decode(self, ids: Sequence[int], *, skips_special: bool = True) -> str: ...
+    def pieces(self, text: str, *, special: bool = True) -> list[TokenPiece]:
+        """The tokens of `encode`, each with its part of the text."""
+        ...
+
+    def name_of(self, token: int) -> str:
+        """The token as its vocabulary writes it."""
+        ...
+
     def parsing(self) -> Tokenizer:
         """The same tokenizer, for texts whose control token names are meant as control tokens."""
         ...
@@ -33,6 +41,11 @@ class Tokenizer(Protocol):
         self, messages: Sequence[dict[str, Json]], tools: Sequence[Json] = (), given: Mapping[str, Json] | None = None
     ) -> str:
         """The conversation in the template's format; `given` are the call's further template variables."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """The number of tokens: ids are below it."""
         ...
 
     @property
@@ -65,6 +78,20 @@ class Encoded:
 
     ids: list[int]
     words: list[int | None] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenPiece:
+    """A token of a text, and its part of it: `text`, from character `start` up to `end`.
+
+    What the tokenizer added has no part, and its own name as `text`.
+    """
+
+    id: int
+    text: str
+    is_special: bool = False
+    start: int | None = None
+    end: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import finalize
 
 from llmos.abi.api_types import Damage, DiskUse, JournalSnapshot, ModelView, Status, StreamEvent, Verified
-from llmos.abi.call import Call, CallRequest, Chunk, check_inputs
+from llmos.abi.call import Call, CallRequest, Chunk, Operation, check_inputs
 from llmos.abi.capability import allowed_tasks, capabilities_of
 from llmos.abi.device import Device, Lease, LeaseKind
 from llmos.abi.engine import DEFAULT, engine_of
@@ -44,7 +44,9 @@ from llmos.abi.row_id import RowHmac, fold_text
 from llmos.abi.task import spec_of
 from llmos.config import Config
 from llmos.engines import Engine
+from llmos.engines.intake import whole
 from llmos.engines.null import NullEngine
+from llmos.engines.tokenization import tokenize_in_steps
 from llmos.kernel.batch_service import BatchService
 from llmos.kernel.calls.router import QUEUE_S
 from llmos.kernel.feedback.feedback_service import FeedbackService
@@ -384,13 +386,29 @@ class MemoryCalls:
     def stream(self, request: CallRequest) -> AsyncGenerator[Chunk, None]:
         return self._chunks(request, is_stream=True)
 
+    def _put(self, call: Call) -> list[Chunk]:
+        """Give the engine a call; the chunks that are its answer already."""
+        told: list[Chunk] = []
+        if call.operation is Operation.ANSWER:
+            self.engine.add(call)
+        else:
+            whole(tokenize_in_steps(self.engine.tokenizer_of(call.model), call, told.append))()
+        return told
+
     async def _chunks(self, request: CallRequest, *, is_stream: bool) -> AsyncGenerator[Chunk, None]:
         inputs, params, priority = request.inputs, request.params, request.priority
         check_inputs(inputs, params)
         found = self._models.get(request.model).manifest
         self.engines.append(engine_of(found, request.engine))
         call = Call(
-            len(self.asked) + 1, found.ref, request.task or found.task, inputs, params, is_stream, priority=priority
+            len(self.asked) + 1,
+            found.ref,
+            request.task or found.task,
+            inputs,
+            params,
+            is_stream,
+            priority=priority,
+            operation=request.operation,
         )
         if call.task not in allowed_tasks(found):
             said = f"{found.ref} does {found.task}, not {call.task}"
@@ -398,12 +416,12 @@ class MemoryCalls:
         self.asked.append(call)
         is_over = False
         try:
-            self.engine.add(call)
+            told = self._put(call)
             while not is_over:
                 if self.gate is not None:
                     async with asyncio.timeout(request.timeout_s):
                         await self.gate.wait()
-                for chunk in self.engine.step():
+                for chunk in told or self.engine.step():
                     is_over = chunk.is_last
                     yield chunk
         except LlmosError as error:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from zlib import crc32
 
 from llmos.abi.json_type import Json
-from llmos.tasks import Encoded, EncodedPair
+from llmos.tasks import Encoded, EncodedPair, TokenPiece
 
 OPEN, CLOSE, FIRST_FREE = 0, 1, 2
 PIECE = re.compile(r"\S{1,4}")
@@ -43,8 +43,22 @@ class PieceTokenizer:
         ids = [*lead, *self._encode(second.split(), False).ids, *tail]
         return EncodedPair(ids, [*[None for _ in lead], *spans, *[None for _ in tail]])
 
-    def decode(self, ids: Sequence[int]) -> str:
+    def decode(self, ids: Sequence[int], *, skips_special: bool = True) -> str:
         return "".join(self._pieces.get(one, "") for one in ids)
+
+    def name_of(self, token: int) -> str:
+        return self._pieces.get(token, f"<{token}>")
+
+    def pieces(self, text: str, *, special: bool = True) -> list[TokenPiece]:
+        places = (
+            (word.start() + piece.start(), word.start() + piece.end())
+            for word in WORD.finditer(text)
+            for piece in PIECE.finditer(word.group())
+        )
+        return [
+            TokenPiece(i, f"<{i}>", True) if i < FIRST_FREE else _piece(i, text, *next(places))
+            for i in self._encode(text.split(), special).ids
+        ]
 
     longest = 4
     knows_tools = False
@@ -72,3 +86,7 @@ class PieceTokenizer:
             return Encoded(ids, list(owners))
         tail: list[int] = [CLOSE] if self.closes else []
         return Encoded([OPEN, *ids, *tail], [None, *owners, *[None for _ in tail]])
+
+
+def _piece(token: int, text: str, start: int, end: int) -> TokenPiece:
+    return TokenPiece(token, text[start:end], False, start, end)

@@ -30,6 +30,13 @@ def test_a_message_answers_with_usage(client):
     assert 0 < made.usage.output_tokens <= 12
 
 
+def test_tokens_are_counted_as_a_message_counts_them(client):
+    said = {"model": "smollm2", "messages": HELLO, "system": "Be brief.", "tools": [WEATHER]}
+    counted = client.messages.count_tokens(**said)
+    made = client.messages.create(**said, max_tokens=1)
+    assert counted.input_tokens == made.usage.input_tokens
+
+
 def test_the_stream_helper_ends_with_the_same_message(client):
     said = {"model": "smollm2", "max_tokens": 40, "messages": HELLO, "extra_body": {"temperature": 0}}
     plain = client.messages.create(**said)

@@ -12,11 +12,13 @@ pytest.importorskip("torch")
 
 from driving import CLOSE, drain
 
-from llmos.abi.call import Call
+from llmos.abi.call import Call, Operation
 from llmos.abi.error import BadInput, LlmosError, ModelNotFound, WrongTask
 from llmos.abi.frame import ModelPath
 from llmos.abi.model import File, Kind, Manifest, Part
 from llmos.engines import DRIVERS, Engine, driver
+from llmos.engines.intake import whole
+from llmos.engines.tokenization import tokenize_in_steps
 from llmos.testing.errors import fails_with
 
 pytestmark = pytest.mark.torch
@@ -195,6 +197,47 @@ def test_tokens_read_and_made_are_counted(subject):
     (chunk,) = run(subject, subject.call(1, "hello there"))
     assert chunk.tokens.prompt > 0
     assert (chunk.tokens.completion > 0) == (subject.task == "generate")
+
+
+def read_by_tokenizer(subject, operation, *inputs, task=None, **params):
+    """What the tokenizer alone makes of these inputs."""
+    call = Call(1, subject.base.manifest.ref, task or subject.task, inputs, params, operation=operation)
+    told = []
+    whole(tokenize_in_steps(subject.engine.tokenizer_of(call.model), call, told.append))()
+    return outputs(told)
+
+
+def test_the_tokens_of_a_text_have_their_places_in_it(subject):
+    (one,) = read_by_tokenizer(subject, Operation.TOKENIZE, "hello there", special=False)
+    assert one["limit"] > 0
+    assert len(one["strings"]) == len(one["tokens"]) > 0
+    for token in one["tokens"]:
+        assert token["text"] == "hello there"[token["start"] : token["stop"]]
+        assert not token["special"]
+
+
+def test_a_prompt_has_as_many_tokens_as_its_answer_counts(subject):
+    (chunk,) = run(subject, subject.call(1, "hello there"))
+    (one,) = read_by_tokenizer(subject, Operation.RENDER, "hello there", strings=True)
+    assert len(one["ids"]) == len(one["strings"]) == chunk.tokens.prompt
+
+
+def test_text_comes_back_from_its_tokens(subject):
+    (one,) = read_by_tokenizer(subject, Operation.TOKENIZE, "hello there", special=False)
+    ids = [token["id"] for token in one["tokens"]]
+    if subject.name == "null":
+        with fails_with(BadInput, lacks="tokenizer"):
+            read_by_tokenizer(subject, Operation.DETOKENIZE, ids)
+        return
+    (other,) = read_by_tokenizer(subject, Operation.DETOKENIZE, ids)
+    assert other["text"].strip() == "hello there"
+    with fails_with(BadInput, index=1, token=1 << 40):
+        read_by_tokenizer(subject, Operation.DETOKENIZE, ids, [1 << 40])
+
+
+def test_the_tokenizer_of_a_model_that_is_not_attached_is_not_found(subject):
+    with fails_with(ModelNotFound, name="nobody:1"):
+        subject.engine.tokenizer_of("nobody:1")
 
 
 def test_a_model_that_is_not_attached_is_not_found(subject):

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from llmos.abi.call import Call, Chunk
+from llmos.abi.call import Call, Chunk, Operation
 from llmos.abi.frame import (
     Ask,
     Attach,
@@ -133,6 +133,19 @@ def test_a_bad_call_gets_its_fault_and_its_neighbours_their_answers(daemon):
     answers = daemon.chunks(3)
     assert answers[1].fault is None
     assert [answers[number].fault.code for number in (2, 3)] == ["bad_input", "model_not_found"]
+
+
+def test_the_tokenizer_answers_alone_and_its_faults_are_answers_too(daemon):
+    read, write = (
+        Call(i, "mood:1", "classify", ("a b",), operation=one)
+        for i, one in enumerate((Operation.TOKENIZE, Operation.DETOKENIZE), 1)
+    )
+    unknown = Call(3, "nobody:1", "classify", ("a b",), operation=Operation.TOKENIZE)
+    daemon.say(Attach(MOOD), Ask(read), Ask(write), Ask(unknown), call(4))
+    answers = daemon.chunks(4)
+    assert [token["text"] for token in answers[1].outputs[0]["tokens"]] == ["a", "b"]
+    assert [answers[number].fault.code for number in (2, 3)] == ["bad_input", "model_not_found"]
+    assert answers[4].fault is None
 
 
 def test_a_detached_model_is_not_found_any_more(daemon):

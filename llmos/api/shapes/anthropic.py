@@ -16,8 +16,8 @@ from llmos.abi.key import KeyScope
 from llmos.api.endpoint import Endpoint, Media, Reply, reply
 from llmos.api.errors import ErrorShape
 from llmos.api.openai_unsupported import parse_supported
-from llmos.api.shapes.anthropic_request import UNSUPPORTED, MessagesRequest, chat_of
-from llmos.api.shapes.chat import chat_call
+from llmos.api.shapes.anthropic_request import UNSUPPORTED, Conversation, MessagesRequest, chat_of
+from llmos.api.shapes.chat import chat_call, chat_tokens
 from llmos.api.shapes.services import Services
 from llmos.api.stream import EVENTS, ServerSentEvents, event, fault
 
@@ -96,7 +96,24 @@ class Anthropic:
                 errors=ERRORS,
                 scope=KeyScope.INFER,
             ),
+            Endpoint(
+                "POST",
+                "/v1/messages/count_tokens",
+                self.count,
+                "Count the tokens of a chat, in Anthropic's shape",
+                Conversation,
+                TokenCount,
+                errors=ERRORS,
+                scope=KeyScope.INFER,
+            ),
         ]
+
+    async def count(self, request: Request) -> Reply:
+        """The tokens that a message of this body would read, by the model's own tokenizer and template."""
+        body = parse_supported(await self._bodies.read(request, BODY), Conversation, UNSUPPORTED)
+        chat, naming = chat_of(body)
+        chunk = await chat_tokens(self._calls, chat, naming, request)
+        return reply(TokenCount(len(chunk.outputs[0]["ids"])))
 
     async def answer(self, request: Request) -> Reply:
         body = parse_supported(await self._bodies.read(request, BODY), MessagesRequest, UNSUPPORTED)

@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 
 from starlette.requests import Request
 
-from llmos.abi.call import Chunk
+from llmos.abi.call import Chunk, Operation
 from llmos.abi.error import LlmosError
 from llmos.abi.json_type import Json
-from llmos.api.call_service import CallApi, Field
+from llmos.api.call_service import CallApi, Field, without_unset
 from llmos.api.openai_schemas import ChatRequest, CompletionRequest, Sampled
 from llmos.api.rules import headers_of, naming_rule
+from llmos.tasks.inputs import PARSE_SPECIAL
 
 CHAT, GENERATE = "chat", "generate"
 FIELDS = {CHAT: Field("messages"), GENERATE: Field("prompt")}
@@ -90,6 +91,17 @@ def chat_call(calls: CallApi, asked: ChatRequest, naming: Naming) -> ShapedCall:
     """The call of a chat."""
     with naming.errors():
         return ShapedCall(calls, asked, naming, CHAT, asked.input())
+
+
+async def chat_tokens(calls: CallApi, asked: ChatRequest, naming: Naming, request: Request, **more: Json) -> Chunk:
+    """The tokens of a chat's prompt, without an answer: `ids`, and with `strings` their names."""
+    with naming.errors():
+        template = without_unset(
+            {"chat_template_kwargs": asked.chat_template_kwargs, PARSE_SPECIAL: asked.parse_special}
+        )
+        params = {**template, **more}
+        wanted = calls.tokens_for(asked, Operation.RENDER, [asked.input()], params, FIELDS[CHAT], CHAT)
+        return await calls.whole(wanted, request)
 
 
 def prompt_call(calls: CallApi, asked: CompletionRequest, naming: Naming) -> ShapedCall:

@@ -12,7 +12,7 @@ from llmos.abi.error import BadInput
 from llmos.abi.json_type import Json
 from llmos.engines.llamacpp.header import Header
 from llmos.nn.text.control_tokens import Marks
-from llmos.tasks import Encoded, EncodedPair
+from llmos.tasks import Encoded, EncodedPair, TokenPiece
 from llmos.tasks.templating import PARAM
 
 
@@ -26,6 +26,8 @@ class ServedTokenizer:
         )
         self._entries = header.entries
         self._marks = Marks(dict(controls))
+        self._names = {i: name for name, i in controls.items()}
+        self._size = header.vocabulary
         self._name = name
         self._parses_special = False
 
@@ -66,8 +68,35 @@ class ServedTokenizer:
     def encode_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[EncodedPair]:
         raise BadInput("llama.cpp cannot read pairs of texts. Use another engine: pytorch")
 
-    def decode(self, ids: Sequence[int]) -> str:
+    def decode(self, ids: Sequence[int], *, skips_special: bool = True) -> str:
+        if skips_special:
+            ids = [i for i in ids if i not in self._marks.known]
         return str(self._ask("/detokenize", {"tokens": list(ids)})["content"])
+
+    @property
+    def size(self) -> int:
+        return self._size
+
+    def name_of(self, token: int) -> str:
+        return self._names.get(token) or self.decode([token])
+
+    def pieces(self, text: str, *, special: bool = True) -> list[TokenPiece]:
+        """llama.cpp says no places: each token's bytes are looked for where the last one ended."""
+        ids = self._encode(text, special=special)
+        asked = {"content": text, "add_special": special, "parse_special": self._parses_special, "with_pieces": True}
+        written = {one["id"]: _bytes(one["piece"]) for one in self._ask("/tokenize", asked)["tokens"]}
+        data, found, at, first = text.encode(), [], 0, 0
+        for i in ids:
+            piece = self._names[i].encode() if i in self._names else written.get(i) or self.decode([i]).encode()
+            if not data.startswith(piece, at) and data.startswith(piece[1:], at):
+                piece = piece[1:]  # the space that SentencePiece puts before a text
+            if not data.startswith(piece, at):
+                found.append(TokenPiece(i, piece.decode(errors="replace"), i in self._names))
+                continue
+            end = first + sum(byte & 0xC0 != 0x80 for byte in piece)  # letters that begin in it
+            found.append(TokenPiece(i, text[first:end], i in self._names, first, end))
+            at, first = at + len(piece), end
+        return found
 
     @property
     def knows_tools(self) -> bool:
@@ -104,6 +133,11 @@ class ServedTokenizer:
         if answer.status_code != httpx.codes.OK:
             raise BadInput(f"llama.cpp refuses this of {self._name}: {answer.text[:400]}", model=self._name)
         return answer.json()
+
+
+def _bytes(piece: Json) -> bytes:
+    """A token's bytes: llama.cpp lists those of a part of a character."""
+    return piece.encode() if isinstance(piece, str) else bytes(piece)
 
 
 def _with_text_arguments(message: Json) -> Json:

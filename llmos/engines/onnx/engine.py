@@ -20,6 +20,7 @@ from llmos.engines.intake import Intake, render_in_steps
 from llmos.engines.onnx.batcher import OnnxBatcher, OnnxItem, rectangles
 from llmos.engines.onnx.graph import Graph, GraphForm, check_labels, graph_of, open_session
 from llmos.engines.onnx.tokenizer import Bytes
+from llmos.engines.tokenization import ModelTokenizer, no_tokenizer
 from llmos.nn.text.tokenizer import FastTokenizer
 from llmos.tasks import Settings, Task, Tokenizer, for_model
 from llmos.tasks.calibration import load_calibration
@@ -57,8 +58,14 @@ class OnnxEngine(BaseOnly):
         self._tasks = vector_tasks() if spec_of(manifest.task).gives_vectors else (manifest.task,)
         return sum((folder / path).stat().st_size for path in weights_of(manifest))
 
+    def tokenizer_of(self, model: str) -> ModelTokenizer:
+        self.check_model(model)
+        if self._graph.reads_text:
+            raise no_tokenizer(model, "its graph reads texts as they are")
+        return ModelTokenizer(self._tokenizer, self._settings)
+
     def take_in(self, call: Call) -> Intake:
-        self.check_model(call)
+        self.check_model(call.model)
         task = self._task(call.task, call.params)
         made = yield from render_in_steps(task, call, self._tokenizer, self._settings)
         job = ActiveCall(call, task, self._settings, made)

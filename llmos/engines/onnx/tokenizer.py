@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 
 from llmos.abi.error import BadInput
 from llmos.abi.json_type import Json
-from llmos.tasks import Encoded, EncodedPair
+from llmos.tasks import Encoded, EncodedPair, TokenPiece
 
 
 class Bytes:
     """Implements tasks.Tokenizer."""
 
+    size = 256
     longest = 1
     knows_tools = False
     has_template = False
@@ -30,8 +31,14 @@ class Bytes:
         """Itself: bytes have no control tokens."""
         return self
 
-    def decode(self, ids: Sequence[int]) -> str:
+    def decode(self, ids: Sequence[int], *, skips_special: bool = True) -> str:
         return bytes(ids).decode(errors="replace")
+
+    def name_of(self, token: int) -> str:
+        return f"<0x{token:02X}>"
+
+    def pieces(self, text: str, *, special: bool = True) -> list[TokenPiece]:
+        return [TokenPiece(byte, letter, False, i, i + 1) for i, letter in enumerate(text) for byte in letter.encode()]
 
     def chat(
         self, messages: Sequence[dict[str, Json]], tools: Sequence[Json] = (), given: Mapping[str, Json] | None = None

@@ -23,6 +23,7 @@ from llmos.engines.priority import SELDOM, highest, is_lower
 from llmos.engines.pytorch.batcher import Batcher
 from llmos.engines.pytorch.generation_scheduler import LIVE, GenerationScheduler, RunningSequence
 from llmos.engines.pytorch.model import ServedCall, ServedModel, base_of, model_on
+from llmos.engines.tokenization import ModelTokenizer
 from llmos.nn.generation.kv_cache import KVCache, token_bytes
 from llmos.nn.load import load
 from llmos.tasks import with_defaults
@@ -78,14 +79,21 @@ class PyTorchEngine(Engine):
         if self._base is None or model != self._base.ref:
             self._models.pop(model, None)
 
-    def take_in(self, call: Call) -> Intake:
-        model = self._models.get(call.model)
-        if model is None:
+    def tokenizer_of(self, model: str) -> ModelTokenizer:
+        found = self._model(model)
+        return ModelTokenizer(found.loaded.tokenizer, found.settings)
+
+    def _model(self, name: str) -> ServedModel:
+        if name not in self._models:
             raise ModelNotFound(
-                f"No model {call.model!r} is attached here. There are: {', '.join(self._models)}",
-                name=call.model,
+                f"No model {name!r} is attached here. There are: {', '.join(self._models)}",
+                name=name,
                 models=list(self._models),
             )
+        return self._models[name]
+
+    def take_in(self, call: Call) -> Intake:
+        model = self._model(call.model)
         task = model.task(call.task, call.params)
         made = yield from render_in_steps(task, call, model.loaded.tokenizer, model.settings)
         call = replace(call, params=with_defaults(task, call.params))

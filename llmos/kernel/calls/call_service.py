@@ -152,7 +152,16 @@ class CallService:
         inputs, params, timeout_s = request.inputs, request.params, request.timeout_s
         check_inputs(inputs, params)
         target = self._targets.find(request.model, request.task, request.engine)
-        call = Call(next(self._ids), target.model, target.task, inputs, params, is_stream, priority=request.priority)
+        call = Call(
+            next(self._ids),
+            target.model,
+            target.task,
+            inputs,
+            params,
+            is_stream,
+            priority=request.priority,
+            operation=request.operation,
+        )
         deadline_at = None if timeout_s is None else self._steady() + timeout_s
         pid = self._server(target)
         if pid is None:

@@ -18,7 +18,7 @@ from llmos.nn.called import calling_folder, name_of
 from llmos.nn.text import sentencepiece
 from llmos.nn.text.control_tokens import ControlTokens
 from llmos.nn.text.unknown_text import UnknownText, find_unknown
-from llmos.tasks import Encoded, EncodedPair
+from llmos.tasks import Encoded, EncodedPair, TokenPiece
 from llmos.tasks.encoder_decoder import EncoderDecoderInfo
 from llmos.tasks.tools import knows_tools
 
@@ -266,8 +266,23 @@ class FastTokenizer:
         decoder = self._fast.decoder
         return decoder is not None and b'"ByteLevel"' in decoder.__getstate__()
 
-    def decode(self, ids: Sequence[int]) -> str:
-        return str(self._fast.decode(list(ids), skip_special_tokens=True))
+    def decode(self, ids: Sequence[int], *, skips_special: bool = True) -> str:
+        return str(self._fast.decode(list(ids), skip_special_tokens=skips_special))
+
+    def name_of(self, token: int) -> str:
+        return str(self._fast.id_to_token(token) or "")
+
+    def pieces(self, text: str, *, special: bool = True) -> list[TokenPiece]:
+        controls, made = self.controls, self._fast.encode(text, add_special_tokens=special)
+        around = self._around["text"] if special else []
+        if not self.parses_special and not controls.is_as_meant(made.ids, around, [text]):
+            made = controls.plain.encode(text, add_special_tokens=special)
+        return [
+            TokenPiece(i, self.name_of(i), is_special=True)
+            if is_added
+            else TokenPiece(i, text[start:end], i in controls.known, start, end)
+            for i, (start, end), is_added in zip(made.ids, made.offsets, made.special_tokens_mask, strict=True)
+        ]
 
     def stream(self) -> Stream:
         """A decoder for a growing answer, token by token; it returns text as soon as its characters are complete."""
