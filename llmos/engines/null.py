@@ -17,7 +17,7 @@ from llmos.abi.model import Manifest
 from llmos.abi.task import Output, is_generative, spec_of
 from llmos.engines import Engine
 from llmos.engines.intake import Intake
-from llmos.engines.null_words import Words
+from llmos.engines.null_words import WordTokenizer
 from llmos.engines.tokenization import ModelTokenizer
 from llmos.tasks import Rendered, Settings, task, with_params
 from llmos.tasks.calibration import Calibration, load_calibration
@@ -85,7 +85,7 @@ class NullEngine(Engine):
     def tokenizer_of(self, model: str) -> ModelTokenizer:
         if model not in self._models:
             raise ModelNotFound(f"{model} is not attached here", name=model)
-        return ModelTokenizer(Words(model), Settings())
+        return ModelTokenizer(WordTokenizer(model), Settings())
 
     def take_in(self, call: Call) -> Intake:
         if call.model not in self._models:

@@ -14,7 +14,7 @@ from llmos.tasks import Encoded, EncodedPair, TokenPiece
 WORD = re.compile(r"\S+")
 
 
-class Words:
+class WordTokenizer:
     """Implements tasks.Tokenizer for one model."""
 
     size = 1 << 31
@@ -26,7 +26,7 @@ class Words:
     def __init__(self, model: str) -> None:
         self._model = model
 
-    def parsing(self) -> Words:
+    def parsing(self) -> WordTokenizer:
         """Itself: words have no control tokens."""
         return self
 

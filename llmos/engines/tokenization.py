@@ -44,16 +44,16 @@ def tokenize_in_steps(model: ModelTokenizer, call: Call, answer: Callable[[Chunk
     Raises BadInput for an input that is none of this operation.
     """
     if call.operation is Operation.RENDER:
-        outputs = yield from _rendered(model, call)
+        outputs = yield from _render(model, call)
     else:
-        outputs = yield from _converted(model, call)
+        outputs = yield from _convert(model, call)
     return lambda: answer(Chunk(call.call_id, tuple(outputs)))
 
 
 Outputs = Generator[None, None, list[Json]]
 
 
-def _rendered(model: ModelTokenizer, call: Call) -> Outputs:
+def _render(model: ModelTokenizer, call: Call) -> Outputs:
     """The ids of each prompt, whole, however long the model's inputs may be."""
     options = {key: value for key, value in model.settings.options.items() if key not in LIMITS}
     settings = replace(model.settings, options=options, max_tokens=MOST_TOKENS)
@@ -66,18 +66,18 @@ def _rendered(model: ModelTokenizer, call: Call) -> Outputs:
     ]
 
 
-def _converted(model: ModelTokenizer, call: Call) -> Outputs:
+def _convert(model: ModelTokenizer, call: Call) -> Outputs:
     """Each text as tokens, or the text of each list of tokens."""
     if not call.inputs:
         raise BadInput("The call has no inputs. Send at least one", reason="no_inputs")
     yield
-    convert = _tokens if call.operation is Operation.TOKENIZE else _text
+    one_by_one = _tokens if call.operation is Operation.TOKENIZE else _text
     tokenizer, special = reading(model.tokenizer, call.params), call.params.get(SPECIAL)
     made: list[Json] = []
     for some in parts(call.inputs):
         for one in some:
             with naming_place(index=len(made)):
-                made.append(convert(one, tokenizer, special))
+                made.append(one_by_one(one, tokenizer, special))
         yield
     return [{**one, "limit": model.settings.max_tokens} for one in made]
 

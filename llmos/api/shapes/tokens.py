@@ -96,7 +96,7 @@ class TokenText(msgspec.Struct):
     prompt: str
 
 
-class Tokens:
+class TokenRoutes:
     """The routes of tokens."""
 
     def __init__(self, services: Services) -> None:
@@ -185,4 +185,4 @@ def _some(given: list[Json], name: str) -> list[Json]:
     return given
 
 
-SHAPE = Tokens
+SHAPE = TokenRoutes
