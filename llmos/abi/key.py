@@ -84,6 +84,11 @@ class ApiKey:
         name = model.partition(":")[0]
         return any(glob == "*" or fnmatchcase(name, glob) or fnmatchcase(model, glob) for glob in self.models)
 
+    def allows_name(self, model: str) -> bool:
+        """Whether it may use some version of the name in this ref."""
+        name = model.partition(":")[0]
+        return any(fnmatchcase(name, glob.partition(":")[0]) for glob in self.models)
+
 
 @dataclass(frozen=True, slots=True)
 class NewKey:

@@ -166,12 +166,20 @@ class Bodies:
     async def read_as(self, request: Request, decoder: msgspec.json.Decoder[T], meaning: Callable[[T], R]) -> R:
         """Read the body and pass it to `meaning`; a large body is handled in a thread."""
         body = await self._bytes(request) or b"{}"
+        visit = request.scope.get("visit")
+
+        def parse() -> R:
+            value = decode_body(body, decoder)
+            if visit is not None:
+                visit.check_body(value)
+            return meaning(value)
+
         if len(body) <= AT_ONCE_BYTES:
-            return meaning(decode_body(body, decoder))
+            return parse()
 
         def work() -> R:
             check_weight(body)
-            return meaning(decode_body(body, decoder))
+            return parse()
 
         return await asyncio.get_running_loop().run_in_executor(self._beside, work)
 

@@ -29,9 +29,10 @@ from llmos.abi.model import Manifest
 from llmos.abi.task import spec_of
 from llmos.api.endpoint import Bodies, Endpoint, Reply, reply
 from llmos.api.errors import CREATED
-from llmos.api.key_guard import key_of
+from llmos.api.key_guard import check_model, key_of, may_use
 from llmos.api.query import Query, asked_of
 from llmos.api.requests import ERASED, Erased, named_user
+from llmos.kernel.feedback.feedback_service import no_call
 from llmos.kernel.interface import KernelInterface
 from llmos.tasks import task
 
@@ -114,7 +115,9 @@ class Feedback:
     async def give(self, request: Request) -> Reply:
         body = await self._bodies.read(request, DECODER)
         check_source(body)
-        row, call_id = await self._row_on_call(body) if body.call is not None else self._row_on_input(body)
+        row, call_id = (
+            await self._row_on_call(request, body) if body.call is not None else self._row_on_input(request, body)
+        )
         added = await self._feedback.add(replace(row, key=key_of(request)))
         score = score_of(added)
         if call_id and score is not None:
@@ -140,11 +143,13 @@ class Feedback:
     async def stop(self, request: Request) -> Reply:
         return reply(await self._learning.stop(request.path_params["name"]))
 
-    async def _row_on_call(self, body: FeedbackRequest) -> tuple[FeedbackRow, str]:
+    async def _row_on_call(self, request: Request, body: FeedbackRequest) -> tuple[FeedbackRow, str]:
         """The row, and the id of the call whose answer it is on."""
         if body.input is not msgspec.UNSET or body.model is not None:
             raise BadInput("`call` says which model was asked what. Leave `model` and `input` out", key="call")
         call = await self._feedback.call(str(body.call))
+        if not may_use(request, call.model):
+            raise no_call(call.id)
         assert call.inputs is not None
         index = body.index if body.index is not None else 0
         if body.index is None and len(call.inputs) > 1:
@@ -153,11 +158,12 @@ class Feedback:
             raise BadInput(f"index is {index}; the call has {len(call.inputs)} inputs, from 0", key="index")
         return self._row(body, call.model, call.task, call.inputs[index], call, index), call.id
 
-    def _row_on_input(self, body: FeedbackRequest) -> tuple[FeedbackRow, str]:
+    def _row_on_input(self, request: Request, body: FeedbackRequest) -> tuple[FeedbackRow, str]:
         """The row, and the id of the newest call with this input; empty if memory has none."""
         if body.model is None or body.input is msgspec.UNSET:
             raise BadInput("Send `call`, or `model` and `input`", key="call" if body.model is None else "input")
         found = self._models.get(body.model).manifest
+        check_model(request, found.ref)
         call = self._feedback.answer_to(found.ref, body.input)
         row = self._row(body, found.ref, found.task, body.input, call, 0, is_call=False)
         return row, "" if call is None else call.id

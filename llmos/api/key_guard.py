@@ -69,6 +69,17 @@ class Visit:
             known = ", ".join(self.key.models)
             raise ModelNotAllowed(f"The key {self.key.id} is not for {model!r}, but for: {known}", model=model)
 
+    def check_name(self, model: str) -> None:
+        """Raise ModelNotAllowed if no version of this name is the key's, whether there is such a model or not."""
+        if not self.key.allows_name(model):
+            self.check_model(model)
+
+    def check_body(self, body: object) -> None:
+        """`check_name` of the `model` of a body, if it has one: before anything is looked up, or said of it."""
+        model = body.get("model") if isinstance(body, dict) else getattr(body, "model", None)
+        if isinstance(model, str) and model and not self.key.sees_all:
+            self.check_name(model)
+
     def check_scopes(self, scopes: Sequence[KeyScope]) -> None:
         """Raise ScopeMissing unless the key has one of them."""
         if scopes and not any(scope in self.key.scopes for scope in scopes):
@@ -175,6 +186,13 @@ def may_use(request: Request, model: str) -> bool:
     """Whether the request's key is for this model, so that lists show only those."""
     visit = visit_of(request.scope)
     return visit is None or visit.key.allows(model)
+
+
+def check_name(request: Request, model: str) -> None:
+    """Raise ModelNotAllowed if the request's key is for no version of this name."""
+    visit = visit_of(request.scope)
+    if visit is not None:
+        visit.check_name(model)
 
 
 def check_model(request: Request, model: object) -> None:

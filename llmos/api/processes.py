@@ -116,7 +116,7 @@ class Processes:
         body = await self._bodies.read(request, START)
         program = declaration_of(body.program)
         permit(request, program.scope)
-        for name in ("name", "model", "base") if program.scope is not KeyScope.DATA else ():
+        for name in ("name", "model", "base", "teacher") if program.scope is not KeyScope.DATA else ():
             check_model(request, body.args.get(name))
         check_arguments(body.program, body.args)
         asked = one_priority(body.priority, body.earlier_priority)

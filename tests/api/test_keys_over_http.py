@@ -154,10 +154,11 @@ def test_ollama_s_lists_show_a_key_only_its_models(ask, kernel):
 
 
 def test_a_mistyped_name_does_not_tell_a_key_of_others_models(ask, kernel):
-    mine = make(kernel, models=("support",))
-    answer = ask("POST", "/v1/run", {**RUN, "model": "nre"}, headers=mine)
-    assert code(answer) == (404, "model_not_found")
-    assert "ner" not in answer.text
+    mine = make(kernel, models=("support", "s?*"))
+    for name, said in (("nre", (403, "model_not_allowed")), ("smolm2", (404, "model_not_found"))):
+        answer = ask("POST", "/v1/run", {**RUN, "model": name}, headers=mine)
+        assert code(answer) == said
+        assert not any(other in answer.text for other in ("ner", "smollm2"))
 
 
 def test_a_key_s_calls_have_at_most_its_priority(ask, kernel):

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from starlette.requests import Request
+
 from llmos.abi.capability import allowed_tasks
 from llmos.abi.error import BadInput
+from llmos.api.key_guard import may_use
 from llmos.kernel.interface import ModelsInterface
 
 
-def model_for(models: ModelsInterface, model: str, task: str, how: str) -> str:
+def model_for(request: Request, models: ModelsInterface, model: str, task: str, how: str) -> str:
     """The model that is named, else the only promoted one of this task; BadInput that lists them if there are several.
 
-    Models of another task that do this one too count where none was made for it. `how` says where a request of this
-    interface may name one.
+    Models of another task that do this one too count where none was made for it, and only those of the request's key.
+    `how` says where a request of this interface may name one.
     """
     if model:
         return model
-    promoted = [one.manifest for one in models.all() if one.is_promoted]
+    promoted = [one.manifest for one in models.all() if one.is_promoted and may_use(request, one.manifest.ref)]
     able = [one for one in promoted if task in allowed_tasks(one)]
     known = [one.name for one in [one for one in able if one.task == task] or able]
     if len(known) == 1:

@@ -20,7 +20,7 @@ from llmos.abi.task import find_spec
 from llmos.api.call_service import CallFields, Field, without_unset
 from llmos.api.endpoint import Endpoint, Media, Reply, reply
 from llmos.api.errors import ErrorShape
-from llmos.api.key_guard import check_model, may_use
+from llmos.api.key_guard import check_model, check_name, may_use
 from llmos.api.openai_unsupported import parse_supported
 from llmos.api.shapes import ollama_models
 from llmos.api.shapes.chat import Naming, ShapedCall, chat_call, prompt_call
@@ -125,6 +125,7 @@ class Ollama:
 
     async def show(self, request: Request) -> Reply:
         body = await self._bodies.read(request, SHOW)
+        check_name(request, body.model or body.name)
         ref = self._refs(body.model or body.name)
         check_model(request, ref)
         return reply(ollama_models.details(self._models.get(ref)))

@@ -105,7 +105,7 @@ class RerankRoutes:
         """The answer to this body."""
         if (body.documents is None) is (body.texts is None):
             raise BadInput("Send either documents, or texts as TEI has them", key="documents")
-        body.model = model_for(self._models, body.model, TASK, NAME_IT)
+        body.model = model_for(request, self._models, body.model, TASK, NAME_IT)
         documents: list[Json] = body.texts if body.documents is None else body.documents  # type: ignore[assignment]
         inputs = {"query": body.query, "documents": [_text_of(i, one) for i, one in enumerate(documents)]}
         params = without_unset({"top_n": body.top_n, "raw_scores": body.raw_scores})

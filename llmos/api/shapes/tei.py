@@ -22,6 +22,7 @@ from llmos.abi.task import spec_of
 from llmos.api.call_service import CallFields, Field, without_unset
 from llmos.api.endpoint import Endpoint, Reply, reply
 from llmos.api.errors import ErrorShape
+from llmos.api.key_guard import check_model, check_name
 from llmos.api.openai_unsupported import Unsupported, parse_supported
 from llmos.api.shapes.models import model_for
 from llmos.api.shapes.rerank import UNSUPPORTED as RERANK_UNSUPPORTED
@@ -151,23 +152,27 @@ class Tei:
         body = parse_supported(await self._bodies.read(request, BODY), RerankRequest, RERANK_UNSUPPORTED)
         if body.texts is None:
             raise BadInput("Send texts, as TEI has them", key="texts")
-        body.model = request.path_params["model"]
+        body.model = self._model(request, "", "rerank")
         return await self._rerank.answer(request, body)
 
     async def info(self, request: Request) -> Reply:
-        name = request.path_params.get("model", "") or model_for(self._models, "", "embed", NAME_IT)
-        manifest = self._models.get(self._kernel_calls.ref(name)).manifest
+        ref = self._kernel_calls.ref(self._model(request, "", "embed"))
+        check_model(request, ref)
+        manifest = self._models.get(ref).manifest
         kind = _kind_of(manifest)
         limit = manifest.options.get("max_tokens")
         return reply(Info(manifest.ref, kind, MAX_INPUTS, __version__, limit, manifest.base_digest, manifest.dtype))
 
     async def health(self, request: Request) -> Reply:
-        if name := request.path_params.get("model"):
-            self._kernel_calls.ref(name)
+        if request.path_params.get("model"):
+            check_model(request, self._kernel_calls.ref(self._model(request, "", "embed")))
         return Response(b"")
 
     def _model(self, request: Request, model: str, task: str) -> str:
-        return model_for(self._models, request.path_params.get("model", "") or model, task, NAME_IT)
+        """The model in the path, else in the body, else the only one of the task."""
+        if named := request.path_params.get("model", ""):
+            check_name(request, named)
+        return model_for(request, self._models, named or model, task, NAME_IT)
 
 
 def _some(given: list[Json]) -> list[Json]:

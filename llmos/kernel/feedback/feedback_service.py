@@ -41,12 +41,7 @@ class FeedbackService:
         """A call with its text: from memory, else from the request log; NotFound if neither has it."""
         found = self._requests.recent.get(call_id) or await self._requests.log.get(call_id)
         if found is None or found.inputs is None:
-            raise NotFound(
-                f"The text of call {call_id[:80]} is not here: recent_calls_bytes is over, the daemon has started "
-                "again, or the call said `store: false`. Send `model` and `input` in place of `call`",
-                call=call_id[:80],
-                reason="no_text",
-            )
+            raise no_call(call_id)
         return found
 
     def answer_to(self, ref: str, given: Json) -> CallRecord | None:
@@ -123,6 +118,16 @@ class FeedbackService:
             return
         for row, (_, done) in zip(added, waiting, strict=True):
             _tell(done, lambda it, row=row: it.set_result(row))  # type: ignore[misc]  # bound now, not later
+
+
+def no_call(call_id: str) -> NotFound:
+    """The error for a call whose text is not here, or not for the request's key."""
+    return NotFound(
+        f"The text of call {call_id[:80]} is not here: recent_calls_bytes is over, the daemon has started again, or "
+        "the call said `store: false`. Send `model` and `input` in place of `call`",
+        call=call_id[:80],
+        reason="no_text",
+    )
 
 
 def _tell(done: asyncio.Future[Any], say: Callable[[asyncio.Future[Any]], None]) -> None:

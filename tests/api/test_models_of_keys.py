@@ -1,0 +1,111 @@
+"""A key for some models learns nothing of the others, by any route: not that they are there, nor what they are."""
+
+import asyncio
+
+import pytest
+
+from llmos.abi.key import ALL_SCOPES, ApiKey, KeyScope
+from llmos.api.app import endpoints
+from llmos.config import Config
+
+BODIES = {
+    "/api/chat": {"messages": [{"role": "user", "content": "a"}], "stream": False},
+    "/api/embed": {"input": "a"},
+    "/api/embeddings": {"prompt": "a"},
+    "/api/generate": {"prompt": "a", "stream": False},
+    "/api/show": {},
+    "/classify": {"input": "a"},
+    "/embed": {"inputs": "a"},
+    "/predict": {"inputs": "a"},
+    "/rerank": {"query": "a", "documents": ["b"]},
+    "/score": {"text_1": "a", "text_2": "b"},
+    "/tei/{model}/embed": {"inputs": "a"},
+    "/tei/{model}/predict": {"inputs": "a"},
+    "/tei/{model}/rerank": {"query": "a", "texts": ["b"]},
+    "/v1/chat/completions": {"messages": [{"role": "user", "content": "a"}]},
+    "/v1/classify": {"input": "a"},
+    "/v1/completions": {"prompt": "a"},
+    "/v1/embeddings": {"input": "a"},
+    "/v1/feedback": {"input": "a", "label": "x"},
+    "/v1/messages": {"messages": [{"role": "user", "content": "a"}], "max_tokens": 5},
+    "/v1/moderations": {"input": "a"},
+    "/v1/rerank": {"query": "a", "documents": ["b"]},
+    "/v1/responses": {"input": "a"},
+    "/v1/run": {"input": "a"},
+    "/v1/score": {"text_1": "a", "text_2": "b"},
+    "/v1/tasks/{task}": {"input": "a"},
+    "/v2/rerank": {"query": "a", "documents": ["b"]},
+}
+NO_MODEL = {"/v1/batches", "/v1/batches/{batch_id}/cancel"}
+
+
+def make(kernel, *scopes, models=("minilm",)):
+    """The headers of a new key for these models."""
+    made = asyncio.run(kernel.keys.create(ApiKey("", scopes=scopes or ALL_SCOPES, models=models)))
+    return {"authorization": f"Bearer {made.secret}"}
+
+
+def without_name(answer, name):
+    """An answer's text without the name that the request had."""
+    return answer.text.replace(name, "NAME")
+
+
+def test_every_route_that_takes_a_model_is_tried_here(kernel, tmp_path):
+    scopes = (KeyScope.INFER, KeyScope.FEEDBACK)
+    found = {one.path for one in endpoints(kernel, Config(tmp_path)) if one.method == "POST" and one.scope in scopes}
+    assert found - NO_MODEL == set(BODIES)
+
+
+@pytest.mark.parametrize("route", sorted(BODIES))
+def test_a_model_of_others_and_one_that_is_nowhere_are_refused_alike(ask, kernel, route):
+    mine = make(kernel)
+    said = []
+    for name in ("support", "nobody"):
+        path = route.replace("{task}", "classify").replace("{model}", name)
+        body = BODIES[route] if "{model}" in route else {**BODIES[route], "model": name}
+        answer = ask("POST", path, body, headers=mine)
+        said.append((answer.status_code, without_name(answer, name)))
+        assert "model_not_allowed" in answer.text
+    assert said[0] == said[1]
+    assert said[0][0] == 403
+
+
+@pytest.mark.parametrize("path", ["info", "health"])
+def test_tei_s_routes_describe_no_model_of_others(ask, kernel, path):
+    mine = make(kernel)
+    others, nobody = (ask("GET", f"/tei/{name}/{path}", headers=mine) for name in ("support", "nobody"))
+    assert (others.status_code, without_name(others, "support")) == (403, without_name(nobody, "nobody"))
+    assert ask("GET", f"/tei/minilm/{path}", headers=mine).status_code == 200
+
+
+def test_a_request_without_a_model_is_for_the_key_s_own(ask, kernel):
+    kernel.teach("mood", "classify")
+    both = ask("POST", "/predict", {"inputs": "a"}, headers=make(kernel, models=("*",)))
+    assert both.json()["detail"]["expected"] == ["support", "mood"]
+    assert ask("POST", "/predict", {"inputs": "a"}, headers=make(kernel, models=("support",))).status_code == 200
+    none = ask("POST", "/predict", {"inputs": "a"}, headers=make(kernel, models=("ner",)))
+    assert (none.status_code, none.json()["detail"]["expected"]) == (400, [])
+
+
+def test_a_key_for_one_version_may_say_its_name(ask, kernel):
+    mine = make(kernel, models=("support:2",))
+    assert ask("POST", "/v1/run", {"model": "support", "input": "a"}, headers=mine).status_code == 200
+    assert ask("POST", "/v1/run", {"model": "support:1", "input": "a"}, headers=mine).status_code == 403
+    assert ask("GET", "/tei/support/info", headers=mine).status_code == 200
+
+
+def test_feedback_on_another_s_call_is_refused_as_on_one_that_is_nowhere(ask, kernel):
+    admin, mine = make(kernel, models=("*",)), make(kernel, KeyScope.FEEDBACK)
+    called = ask("POST", "/v1/run", {"model": "support", "input": "a"}, headers=admin).headers["x-request-id"]
+    other = f"{called[:-1]}{'0' if called[-1] != '0' else '1'}"
+    said = [ask("POST", "/v1/feedback", {"call": one, "label": "x"}, headers=mine) for one in (called, other)]
+    assert [one.status_code for one in said] == [404, 404]
+    assert said[0].text.replace(called, "") == said[1].text.replace(other, "")
+    given = ask("POST", "/v1/feedback", {"call": called, "label": "billing"}, headers=admin)
+    assert given.status_code == 201
+
+
+def test_a_training_may_not_learn_from_another_s_model(ask, kernel):
+    args = {"task": "classify", "name": "minilm-mood", "base": "minilm", "teacher": "support", "data": {"train": "a@1"}}
+    answer = ask("POST", "/v1/processes", {"program": "train", "args": args}, headers=make(kernel, models=("minilm*",)))
+    assert (answer.status_code, answer.json()["error"]["code"]) == (403, "model_not_allowed")
