@@ -9,6 +9,7 @@ from math import sqrt
 import numpy as np
 from scipy.stats import norm
 
+from bench.learning_gate import learning_figures
 from bench.record import Figure, Record, Target
 from llmos.evaluation.statistics.comparison import ERROR, Comparison, Standing, compare, mcnemar
 from llmos.evaluation.statistics.samples import Floats, Sums, Values, columns_of, ratio
@@ -44,6 +45,7 @@ def measure(*, mode: str) -> Record:
     found = rates(lambda chance: accuracies(chance, 1000, -MARGIN, 0.1), shares, margin=MARGIN)
     note = "1,000 rows, worse by the margin exactly, the models disagree on 10%"
     figures.append(_errors("a loss of the margin called not worse", found, shares, note, Standing.NOT_WORSE))
+    figures += learning_figures(shares)
     return Record("gate", mode, {"accuracy_trials": shares, "f1_trials": entities, "error": ERROR}, tuple(figures))
 
 

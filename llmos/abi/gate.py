@@ -19,6 +19,7 @@ ABSTAIN, CALIBRATION_ERROR = "abstain", "calibration_error"
 LOW = "low"
 AT_LEAST, AT_MOST = ">=", "<="
 AS_GOOD, NOT_WORSE, BETTER, NO_COMPARISON = "at-least-as-good", "not-worse", "better", "no-comparison"
+BETTER_OR_WIDER = "better-or-new-labels"
 WRITTEN = re.compile(
     r"(?P<subject>[a-z][a-z0-9_-]*?)(?:\.(?P<part>low))?(?::(?P<argument>.+?))?"
     r"(?:\s*(?P<operator>>=|<=)\s*(?P<number>[-+]?[0-9.]+(?:e[-+]?[0-9]+)?)\s*(?P<percent>%?))?",
@@ -49,6 +50,11 @@ KINDS: dict[str, ConditionKind] = {
     ),
     NOT_WORSE: ConditionKind("shown to be better, or not worse within the margin", NOT_WORSE, is_comparison=True),
     BETTER: ConditionKind("shown to be better than the promoted version", BETTER, is_comparison=True),
+    BETTER_OR_WIDER: ConditionKind(
+        "shown to be better; or not below the promoted version, with labels that this one does not have",
+        BETTER_OR_WIDER,
+        is_comparison=True,
+    ),
     NO_COMPARISON: ConditionKind("whatever the promoted version scores", NO_COMPARISON, is_comparison=True),
     METRIC: ConditionKind(
         "a metric of the test rows; with `.low`, the lower end of its 95 % interval", "f1.low>=0.8", (AT_LEAST, AT_MOST)
@@ -126,6 +132,7 @@ class GatePolicy:
 
 
 DEFAULT_POLICY = GatePolicy()
+LEARNING_POLICY = GatePolicy((BETTER_OR_WIDER,))  # of trainings by standing orders, which nobody looks at
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmos.abi.error import BadSetting
+from llmos.abi.gate import LEARNING_POLICY
 from llmos.abi.json_type import Json
 
 FEEDBACK = "feedback"  # what models learn from
@@ -45,7 +46,7 @@ class LearnStep:
 class LearningState:
     """A model's order (`when` is empty if there is none), the rows that wait, and its steps, the newest first.
 
-    Process `pid` is at work on it.
+    Process `pid` is at work on it. `gate` is what a new version must meet.
     """
 
     name: str
@@ -56,6 +57,7 @@ class LearningState:
     known: int = 0
     pid: int | None = None
     steps: tuple[LearnStep, ...] = ()
+    gate: tuple[str, ...] = LEARNING_POLICY.require
 
 
 def rows_in(when: str) -> int:

@@ -102,7 +102,10 @@ def learn(
 
 def _say_state(state: LearningState) -> None:
     if state.when:
-        say(f"{state.name} learns from feedback every {state.when}; {state.waiting:,} wait.")
+        say(
+            f"{state.name} learns from feedback every {state.when}; {state.waiting:,} wait. A new version must be "
+            f"{', '.join(state.gate)} (llmos gate {state.name})."
+        )
     else:
         say(f"{state.name} has no order to learn. Give one: llmos learn {state.name} --from feedback --when '200 rows'")
     if state.pid is not None:

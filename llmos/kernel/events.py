@@ -103,11 +103,12 @@ class PromotionAsked(Event):
 
 @dataclass(frozen=True, slots=True)
 class GatePolicyChanged(Event):
-    """New versions of this name must meet this policy from now on."""
+    """New versions of this name must meet this policy from now on; `is_own` if somebody has chosen it."""
 
     durability: ClassVar[Durability] = Durability.FSYNCED
     name: str
     policy: GatePolicy
+    is_own: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from llmos.abi.device import Device
 from llmos.abi.engine import DEFAULT
 from llmos.abi.error import LlmosError, Unavailable
 from llmos.abi.frame import Job, Requested, RouteCalled
+from llmos.abi.gate import DEFAULT_POLICY, LEARNING_POLICY
 from llmos.abi.process import Process, State
 from llmos.abi.upload import uploads_in
 from llmos.config import Config, is_loopback
@@ -37,7 +38,7 @@ from llmos.kernel.children.zygote import Zygote
 from llmos.kernel.event_stream import EventStream
 from llmos.kernel.executor import Executor
 from llmos.kernel.feedback.feedback_service import FeedbackService
-from llmos.kernel.feedback.learner import FeedbackLearner
+from llmos.kernel.feedback.learner import FeedbackLearner, learned_by
 from llmos.kernel.file_service import FileService
 from llmos.kernel.fine_tuning_service import FineTuningService
 from llmos.kernel.journal import Journal
@@ -232,6 +233,7 @@ class Kernel:
             self.feedback,
             lambda: table.learn_orders,
             lambda order: self._loop.ask(ev.LearnOrderChanged(clock(), order.name, order)),
+            lambda name: table.gate_policy(name, LEARNING_POLICY),
         )
         self._router = self.calls.router
         self._executor = Executor(
@@ -435,5 +437,6 @@ class Kernel:
 
     def _assignment(self, process: Process) -> Job:
         job = assignment(process, self._store, self._config, self._table.device(process.spec.device))
-        policy = self._table.gate_policy(str(process.spec.args.get("name", "")))
+        default = DEFAULT_POLICY if learned_by(process) is None else LEARNING_POLICY
+        policy = self._table.gate_policy(str(process.spec.args.get("name", "")), default)
         return replace(job, gate=Roots(self._config).with_real_suites(policy))

@@ -126,7 +126,7 @@ class Registry:
 
     def gate(self, name: str) -> Gate:
         policy = self._table.gate_policy(check_name(name))
-        return Gate(name, policy.require, policy.margin, policy == DEFAULT_POLICY)
+        return Gate(name, policy.require, policy.margin, name not in self._table.gate_policies)
 
     async def set_gate(self, name: str, require: Sequence[str] | None, margin: float | None) -> Gate:
         before = self._table.gate_policy(check_name(name))
@@ -134,13 +134,13 @@ class Registry:
         policy = gate_policy(wanted, before.margin if margin is None else margin)
         self._check_metrics(name, policy)
         policy = await asyncio.to_thread(self._follow_suites, policy)
-        return await self._change_gate(name, policy)
+        return await self._change_gate(name, policy, is_own=True)
 
     async def reset_gate(self, name: str) -> Gate:
         return await self._change_gate(check_name(name), DEFAULT_POLICY)
 
-    async def _change_gate(self, name: str, policy: GatePolicy) -> Gate:
-        await self._loop.ask(ev.GatePolicyChanged(self._clock(), name, policy))
+    async def _change_gate(self, name: str, policy: GatePolicy, *, is_own: bool = False) -> Gate:
+        await self._loop.ask(ev.GatePolicyChanged(self._clock(), name, policy, is_own))
         return self.gate(name)
 
     def _check_metrics(self, name: str, policy: GatePolicy) -> None:

@@ -68,7 +68,7 @@ class PromotedVersion:
         if left_out:
             notes.append(f"{left_out:,} of the {len(predicted):,} test rows are left out: it has learned from them")
         ours = comparison.ours if left_out else None
-        return Incumbent(manifest.ref, manifest.task, comparison, "; ".join(notes), ours)
+        return Incumbent(manifest.ref, manifest.task, comparison, "; ".join(notes), ours, tuple(lacking))
 
     def _why_not_comparable(self, promoted: ModelPath) -> str:
         """Why a model of the same task cannot be compared with; empty where it can, or does another task."""

@@ -141,7 +141,7 @@ class MemoryModels:
 
     def gate(self, name: str) -> Gate:
         policy = self.policies.get(check_name(name), DEFAULT_POLICY)
-        return Gate(name, policy.require, policy.margin, policy == DEFAULT_POLICY)
+        return Gate(name, policy.require, policy.margin, name not in self.policies)
 
     async def set_gate(self, name: str, require: Sequence[str] | None, margin: float | None) -> Gate:
         before = self.gate(name)

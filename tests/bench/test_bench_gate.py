@@ -7,6 +7,7 @@ from math import sqrt
 import pytest
 
 from bench import gate
+from bench.learning_gate import learning_figures
 
 TRIALS = 400
 CHANCE = 3.3  # standard deviations that a rate of so many trials may be off
@@ -44,3 +45,14 @@ def test_a_loss_of_the_margin_is_seldom_called_not_worse():
     found = gate.rates(lambda chance: gate.accuracies(chance, 1000, -0.02, 0.1), TRIALS, margin=0.02)
     assert found["not worse"] <= most(0.05)
     assert gate.rates(lambda chance: gate.accuracies(chance, 3000, 0.0, 0.1), 50, margin=0.02)["not worse"] >= 0.5
+
+
+def test_a_loop_by_better_seldom_promotes_a_worse_version_and_ends_near_the_other():
+    found = {(one.name, one.note.split(",")[0]): one.value for one in learning_figures(TRIALS)}
+    loops = f"{14} steps of {300} rows"
+    worse = {
+        word: found[f"loops by {word} that promote a worse version", loops] for word in ("better", "at-least-as-good")
+    }
+    ends = {word: found[f"accuracy after a loop by {word}", loops] for word in worse}
+    assert worse["better"] < 0.2 < 0.5 < worse["at-least-as-good"]
+    assert ends["better"] == pytest.approx(ends["at-least-as-good"], abs=0.01)

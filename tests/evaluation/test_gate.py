@@ -43,7 +43,7 @@ def test_every_kind_of_requirement_has_its_condition():
 
 
 def test_a_first_version_is_promoted_whatever_the_comparison():
-    for word in ("at-least-as-good", "not-worse", "better", "no-comparison"):
+    for word in ("at-least-as-good", "not-worse", "better", "better-or-new-labels", "no-comparison"):
         first = decided(word)
         assert (first.verdict.promote, first.verdict.against, first.standing) == (True, None, "first")
     assert first.verdict.reason.startswith("accuracy 0.9000 (95 % interval 0.8256 to 0.9448) on the test rows; ")
@@ -70,6 +70,25 @@ def test_the_comparison_that_is_required_decides(
     assert {one.standing for one in said.values()} == {standing}
     assert {word for word, one in said.items() if one.verdict.promote} == promoted_by
     assert all(one.verdict.against == "m:1" for one in said.values())
+
+
+@pytest.mark.parametrize(
+    ("found", "new_labels", "is_met"),
+    [
+        (against(30, 5), (), True),
+        (against(6, 5), (), False),
+        (against(6, 5), ("refund",), True),
+        (against(5, 5), ("refund",), True),
+        (against(5, 6), ("refund",), False),
+    ],
+)
+def test_new_labels_are_a_reason_where_nothing_can_be_told(
+    found: Comparison, new_labels: tuple[str, ...], is_met: bool
+):
+    decision = decided("better-or-new-labels", incumbent=Incumbent("m:1", "classify", found, new_labels=new_labels))
+    assert decision.verdict.promote is is_met
+    said = "it knows further labels (1), such as refund" in decision.verdict.reason
+    assert said is (is_met and bool(new_labels))
 
 
 def test_the_verdict_has_the_numbers_and_how_many_rows_would_tell():

@@ -57,7 +57,7 @@ EVENTS = st.one_of(
     st.builds(ev.Offered, st.floats(0, 9), PIDS, OFFERS),
     st.builds(ev.Committed, st.floats(0, 9), PIDS, st.integers(1, 3), st.just("ner:2"), st.just("/f")),
     st.builds(ev.PromotionChanged, st.floats(0, 9), st.just("ner"), st.just(2), st.just("1/1")),
-    st.builds(ev.GatePolicyChanged, st.floats(0, 9), st.just("ner"), POLICIES),
+    st.builds(ev.GatePolicyChanged, st.floats(0, 9), st.just("ner"), POLICIES, st.booleans()),
     st.builds(ev.DaemonStarted, st.floats(0, 9)),
     st.builds(ev.Report, st.floats(0, 9), PIDS, st.builds(Progress, st.text(max_size=5))),
 )

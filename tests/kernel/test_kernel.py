@@ -337,6 +337,21 @@ def test_the_gate_s_policy_of_a_name_outlives_the_daemon(home):
     with_box(home, look)
 
 
+def test_the_usual_policy_is_kept_where_somebody_has_chosen_it(home):
+    async def change(box: Kernel) -> None:
+        assert (await box.learning.state("mood")).gate == ("better-or-new-labels",)
+        await box.models.set_gate("mood", ["at-least-as-good"], None)
+
+    async def look(box: Kernel) -> None:
+        assert box.models.gate("mood") == Gate("mood", ("at-least-as-good",), 0.0, False)
+        assert (await box.learning.state("mood")).gate == ("at-least-as-good",)
+        await box.models.reset_gate("mood")
+        assert (await box.learning.state("mood")).gate == ("better-or-new-labels",)
+
+    with_box(home, change)
+    with_box(home, look)
+
+
 def test_a_bare_name_follows_promotion_and_rollback(home):
     async def act(box: Kernel) -> None:
         assert box.models.get("mood").manifest.version == 2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llmos.abi.gate import AS_GOOD, BETTER, NO_COMPARISON, Requirement
+from llmos.abi.gate import AS_GOOD, BETTER, BETTER_OR_WIDER, NO_COMPARISON, Requirement
 from llmos.evaluation.conditions.condition import Checked, GateFacts, Incumbent
 from llmos.evaluation.statistics.comparison import Comparison, Standing
 
@@ -10,7 +10,10 @@ LEAST_P = 0.0005
 
 
 def check(requirement: Requirement, facts: GateFacts) -> Checked:
-    """`at-least-as-good` goes by the numbers themselves where nothing can be told; the others by what is shown."""
+    """`at-least-as-good` goes by the numbers themselves where nothing can be told; the others by what is shown.
+
+    New labels are a reason to promote a version whose numbers are no lower, though it is not shown to be better.
+    """
     incumbent = facts.incumbent
     if incumbent is None:
         return Checked(True, "no version was promoted before", standing="first")
@@ -19,10 +22,14 @@ def check(requirement: Requirement, facts: GateFacts) -> Checked:
         is_met = requirement.kind == NO_COMPARISON
         return Checked(is_met, f"{incumbent.ref} cannot be compared with it: {why}", standing="not comparable")
     found, standing = incumbent.comparison, incumbent.comparison.standing(facts.margin)
-    is_shown = standing is Standing.BETTER or (standing is Standing.NOT_WORSE and requirement.kind != BETTER)
-    is_as_good = requirement.kind == AS_GOOD and found.difference >= 0
+    is_strict = requirement.kind in (BETTER, BETTER_OR_WIDER)
+    is_shown = standing is Standing.BETTER or (standing is Standing.NOT_WORSE and not is_strict)
+    is_wider = requirement.kind == BETTER_OR_WIDER and bool(incumbent.new_labels)
+    is_as_good = (requirement.kind == AS_GOOD or is_wider) and found.difference >= 0
     is_met = is_shown or is_as_good or requirement.kind == NO_COMPARISON
     said = _sentence(standing, incumbent, facts)
+    if is_wider and is_met and not is_shown:
+        said += f"; it knows further labels ({len(incumbent.new_labels)}), such as {incumbent.new_labels[0]}"
     if requirement.kind == AS_GOOD and standing is Standing.CANNOT_TELL:
         said += ", and it is at least as good on these" if is_met else ", and it is not as good on these"
     return Checked(

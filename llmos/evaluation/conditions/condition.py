@@ -31,7 +31,8 @@ class Incumbent:
     """The promoted version: how the candidate compares with it on the same test rows, or why it could not be compared.
 
     `note` says how it was compared, where its labels or the rows differ; `ours` is the candidate's primary metric on
-    the rows that were compared, where those are not all the test rows.
+    the rows that were compared, where those are not all the test rows. `new_labels` are those that the candidate alone
+    has.
     """
 
     ref: str
@@ -39,6 +40,7 @@ class Incumbent:
     comparison: Comparison | None = None
     note: str = ""
     ours: float | None = None
+    new_labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from llmos.abi.error import BadInput, Conflict, LlmosError
 from llmos.abi.feedback import FeedbackCounts
+from llmos.abi.gate import LEARNING_POLICY, GatePolicy
 from llmos.abi.json_type import Json
 from llmos.abi.learning import FEEDBACK, LearningState, LearnOrder, LearnStep, dataset_name, operation_of, rows_in
 from llmos.abi.model import DatasetManifest, Manifest
@@ -34,7 +35,8 @@ log = logging.getLogger(__name__)
 
 
 class FeedbackLearner:
-    """Keeps standing orders, and begins what is due. `orders` reads them, `write` journals one (rows 0: none)."""
+    """Keeps standing orders, and begins what is due. `orders` reads them, `write` journals one (rows 0: none); `gate`
+    says what a new version of a name must meet."""
 
     def __init__(
         self,
@@ -43,12 +45,14 @@ class FeedbackLearner:
         feedback: FeedbackService,
         orders: Callable[[], Mapping[str, LearnOrder]],
         write: Callable[[LearnOrder], Awaitable[object]],
+        gate: Callable[[str], GatePolicy] = lambda name: LEARNING_POLICY,
     ) -> None:
         self._store = store
         self._processes = processes
         self._feedback = feedback
         self._orders = orders
         self._write = write
+        self._gate = gate
         self._one_at_a_time = asyncio.Lock()
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._again: set[str] = set()
@@ -91,6 +95,7 @@ class FeedbackLearner:
             counts.known,
             at_work[-1].pid if at_work else None,
             steps,
+            self._gate(name).require,
         )
 
     def begin(self) -> None:

@@ -66,9 +66,9 @@ class ProcessTable:
         """The traits in the journal, so that a replay does not depend on today's programs."""
         return self.runtimes[process.pid].traits or traits_of(process.spec.program)
 
-    def gate_policy(self, name: str) -> GatePolicy:
-        """What new versions of this name must meet."""
-        return self.gate_policies.get(name, DEFAULT_POLICY)
+    def gate_policy(self, name: str, default: GatePolicy = DEFAULT_POLICY) -> GatePolicy:
+        """What new versions of this name must meet; `default` where nobody has chosen it."""
+        return self.gate_policies.get(name, default)
 
     def put(self, process: Process) -> None:
         """Replace the process's record."""
@@ -297,9 +297,9 @@ class ProcessTable:
     # The gate.
 
     def _on_gate_policy_changed(self, event: ev.GatePolicyChanged) -> list[Effect]:
-        """A policy that is the default is not kept."""
+        """A policy that is the default is kept only if somebody has chosen it."""
         self.gate_policies.pop(event.name, None)
-        if event.policy != DEFAULT_POLICY:
+        if event.is_own or event.policy != DEFAULT_POLICY:
             self.gate_policies[event.name] = event.policy
         return []
 
