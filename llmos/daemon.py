@@ -94,6 +94,7 @@ async def run(
     await box.start()
     app = create_app(box, config)
     box.route_calls.answered_by(app.answer_route)
+    box.alerts.read_from(app.readings)
     server = DaemonServer(Serving(app, config.max_connections, FAREWELL_S))
     serving = asyncio.get_running_loop().create_task(server.serve(sockets=[sock]))
     async with announcing(config):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from starlette.requests import Request
@@ -16,6 +16,7 @@ from llmos.abi.call_record import new_call_id
 from llmos.abi.error import BadInput, LlmosError, NotFound
 from llmos.abi.frame import RouteCalled, RouteReplied
 from llmos.abi.model import split_ref
+from llmos.api.alerts import AlertRoutes
 from llmos.api.call_service import CallApi, Meter
 from llmos.api.datasets import Datasets
 from llmos.api.embeddings import Embeddings
@@ -40,6 +41,7 @@ from llmos.api.tasks import Tasks
 from llmos.api.uploads import UploadRoutes
 from llmos.api.usage import UsageRoutes
 from llmos.config import Config
+from llmos.kernel.alerts.windows import MetricSample
 from llmos.kernel.interface import KernelInterface
 
 NO_WEBSOCKETS = "There are no websockets here: what is streamed is server-sent events. All routes are at /docs"
@@ -73,6 +75,7 @@ class App:
         self._keys = keys
         self._budget = budget
         self._refused = meter.refusals
+        self.readings: Callable[[], Iterable[MetricSample]] = tuple  # every sample of /metrics
         places: dict[str, Route] = {}
         for one in found:
             places.setdefault(one.path, Route(one.path)).doors[one.method] = ErrorBoundary(one, meter.refusals)
@@ -189,7 +192,9 @@ def create_app(kernel: KernelInterface, config: Config) -> App:
     """Create the app that serves this kernel."""
     budget = BodyBudget(max(config.max_held_bytes, config.max_body_bytes))
     meter = Meter()
-    return App(endpoints(kernel, config, meter), Guard(config), KeyGuard(kernel.keys), budget, meter)
+    app = App(endpoints(kernel, config, meter), Guard(config), KeyGuard(kernel.keys), budget, meter)
+    app.readings = Metrics(kernel, meter).readings
+    return app
 
 
 def endpoints(kernel: KernelInterface, config: Config, meter: Meter | None = None) -> list[Endpoint]:
@@ -210,6 +215,7 @@ def endpoints(kernel: KernelInterface, config: Config, meter: Meter | None = Non
         *UsageRoutes(kernel).endpoints(),
         *Feedback(kernel, bodies).endpoints(),
         *KeyRoutes(kernel, bodies).endpoints(),
+        *AlertRoutes(kernel, bodies).endpoints(),
         *Events(kernel).endpoints(),
         *Health(kernel).endpoints(),
         *Metrics(kernel, meter).endpoints(),

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 from starlette.requests import Request
 from starlette.responses import Response
 
+from llmos.abi.alert import AlertSeverity
 from llmos.abi.histogram import Histogram
 from llmos.abi.key import KeyScope
 from llmos.abi.process import State
 from llmos.api.call_service import BOUNDS_S, Meter
 from llmos.api.endpoint import Endpoint
+from llmos.kernel.alerts.windows import MetricSample
 from llmos.kernel.interface import KernelInterface
 from llmos.kernel.programs import traits_of
 
@@ -77,6 +79,12 @@ class Metrics:
         """Returns nothing, so that registration does not collect once just for the names."""
         return []
 
+    def readings(self) -> Iterator[MetricSample]:
+        """Every sample, as rules of alerts read them."""
+        for one in self.collect():
+            for sample in one.samples:
+                yield MetricSample(sample.name, sample.labels, sample.value)
+
     def collect(self) -> Iterator[Metric]:
         yield from self._calls()
         yield from self._kernel_figures()
@@ -137,6 +145,7 @@ class Metrics:
             free.add_metric([device], size)
         yield free
         yield from self._generation()
+        yield from self._alerts()
         wakes = CounterMetricFamily(
             "llmos_wakes", "Times that a base was started, or a model attached to it, for calls", labels=["model"]
         )
@@ -147,6 +156,24 @@ class Metrics:
         yield GaugeMetricFamily("llmos_calls_in_flight", "Calls not yet answered", status.in_flight)
         yield GaugeMetricFamily("llmos_start_time_seconds", "When the daemon started, since 1970", status.started_at)
         yield InfoMetricFamily("llmos_build", "Which llmos this is", {"version": status.version})
+
+    def _alerts(self) -> Iterator[Metric]:
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+        view = self._kernel.alerts.view()
+        firing = GaugeMetricFamily("llmos_alerts_firing", "Alerts that fire", labels=["severity"])
+        for severity in AlertSeverity:
+            number = sum(one.ended_at is None and one.severity is severity for one in view.alerts)
+            firing.add_metric([severity], number)
+        yield firing
+        told = CounterMetricFamily(
+            "llmos_alert_messages", "Attempts to send messages about alerts", labels=["channel", "outcome"]
+        )
+        for channel in view.channels:
+            told.add_metric([channel.name, "sent"], channel.sent)
+            told.add_metric([channel.name, "failed"], channel.failed)
+        yield told
+        yield GaugeMetricFamily("llmos_alert_messages_waiting", "Messages not sent yet", len(view.deliveries))
 
     def _generation(self) -> Iterator[Metric]:
         """How full the processes are that generate. Each unit has a metric of its own."""

@@ -11,6 +11,7 @@ import typer
 
 from llmos.cli import (
     adapt,
+    alerts,
     ask,
     backup,
     batch,
@@ -70,6 +71,7 @@ app.add_typer(requests.app, name="requests")
 app.add_typer(feedback.app, name="feedback")
 app.add_typer(keys.app, name="key")
 app.add_typer(service.app, name="service")
+app.add_typer(alerts.app, name="alerts")
 for verb in ("demo", "bench"):
     if find_spec(f"llmos.cli.{verb}") is not None:
         app.command(verb)(getattr(__import__(f"llmos.cli.{verb}", fromlist=[verb]), verb))

@@ -14,6 +14,12 @@ from llmos.abi.json_type import Json
 from llmos.abi.learning import LearnOrder
 from llmos.abi.model import Offer
 from llmos.abi.process import DONE, PAUSED, Priority, Progress, Spec, Usage
+from llmos.kernel.alerts.alert_book import AlertAcknowledged as AlertAcknowledged
+from llmos.kernel.alerts.alert_book import AlertChanged as AlertChanged
+from llmos.kernel.alerts.alert_book import AlertDeliveryEnded as AlertDeliveryEnded
+from llmos.kernel.alerts.alert_book import AlertDeliveryTried as AlertDeliveryTried
+from llmos.kernel.alerts.alert_book import AlertSilenced as AlertSilenced
+from llmos.kernel.alerts.alert_book import AlertSilenceEnded as AlertSilenceEnded
 from llmos.kernel.event import Durability as Durability
 from llmos.kernel.event import Event as Event
 from llmos.kernel.programs.traits import Traits

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from llmos.abi.alert import Alert, AlertSilence, AlertsView, AlertTest
 from llmos.abi.api_types import DiskUse, JournalSnapshot, ModelView, Status, StreamEvent, Verified
 from llmos.abi.batch import Batch, BatchState
 from llmos.abi.call import CallRequest, Chunk
@@ -29,6 +30,7 @@ from llmos.kernel.rollouts.live_rollout import RoutedVersion
 from llmos.kernel.store.whole_file import WholeFile
 
 __all__ = [
+    "AlertsInterface",
     "BatchesInterface",
     "CallsInterface",
     "DiskUse",
@@ -313,6 +315,34 @@ class RolloutsInterface(Protocol):
         ...
 
 
+class AlertsInterface(Protocol):
+    """Rules over metrics and events, and who is told."""
+
+    def view(self) -> AlertsView:
+        """All rules, channels, alerts, silences, and what is not sent yet."""
+        ...
+
+    async def reload(self) -> AlertsView:
+        """Read the file now; BadInput, with the line, for a mistake."""
+        ...
+
+    async def silence(self, rule: str, for_s: float, reason: str) -> AlertSilence:
+        """Tell nobody of this rule for a while; NotFound for no rule."""
+        ...
+
+    async def end_silence(self, rule: str) -> None:
+        """NotFound if it is not silenced."""
+        ...
+
+    async def acknowledge(self, rule: str) -> Alert:
+        """Do not tell of the rule's alert again; NotFound if none fires."""
+        ...
+
+    async def test(self, channel: str | None) -> list[AlertTest]:
+        """Send a message to this channel, or to all, once and now; NotFound for no channel."""
+        ...
+
+
 class UploadsInterface(Protocol):
     """Files that clients send in parts, each durable before it is acknowledged."""
 
@@ -505,6 +535,8 @@ class KernelInterface(Protocol):
     def rollouts(self) -> RolloutsInterface: ...
     @property
     def usage(self) -> UsageInterface: ...
+    @property
+    def alerts(self) -> AlertsInterface: ...
     def devices(self) -> list[Device]: ...
     def status(self) -> Status: ...
     async def snapshot(self) -> JournalSnapshot:

@@ -27,6 +27,8 @@ from llmos.home import end_children, end_orphans, is_stopped, mark
 from llmos.kernel import events as ev
 from llmos.kernel import journal_copy
 from llmos.kernel.admission import assignment, unreachable_dtypes
+from llmos.kernel.alerts.actions import AlertActions
+from llmos.kernel.alerts.alert_service import AlertService
 from llmos.kernel.batch_service import BatchService
 from llmos.kernel.calls.call_service import CallService
 from llmos.kernel.calls.route_calls import RouteCalls
@@ -67,7 +69,7 @@ log = logging.getLogger(__name__)
 
 
 class Kernel:
-    """One home's kernel: its `processes`, `models`, `calls`, `keys`, files, batches and rollouts.
+    """One home's kernel: its `processes`, `models`, `calls`, `keys`, files, batches, rollouts and alerts.
 
     Call `start` first and `stop` at the end.
 
@@ -88,6 +90,7 @@ class Kernel:
     keys: KeyService
     rollouts: RolloutService
     usage: UsageService
+    alerts: AlertService
 
     def __init__(
         self,
@@ -178,6 +181,7 @@ class Kernel:
             except LlmosError as error:
                 log.error("the devices are not measured: %s", error.message)  # the next start tries again
         self.learning.begin()
+        self.alerts.begin()
 
     def _plug(self) -> None:
         """Connect the loop with the other parts."""
@@ -254,9 +258,19 @@ class Kernel:
             follow_suites=Roots(config).with_real_suites,
             clock=clock,
         )
+        self.alerts = AlertService(
+            config.home,
+            lambda: table.alert_book,
+            self._loop.ask,
+            AlertActions(self.processes, self.models, store.promoted),
+            self._event_stream,
+            clock,
+            self._steady,
+        )
 
     async def stop(self) -> None:
         """End every child, trainers at a checkpoint; compact the journal; release everything."""
+        await self.alerts.close()
         await self.rollouts.close()
         await self._loop.ask(ev.DownAsked(self._clock()))
         async with contextlib.AsyncExitStack() as stack:
@@ -397,6 +411,7 @@ class Kernel:
                 if process.pid in one.by_pid:
                     one.look(process)
             self.learning.look_after(process)
+        self.alerts.see_kernel_event(event)
         match event:
             case ev.Ready() if traits_of(self._table.process(event.pid).spec.program).answers_calls:
                 self._wakes[str(self._table.process(event.pid).spec.args["base"])] += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from llmos.sdk.aio.alerts import AsyncAlertsClient
 from llmos.sdk.aio.batches import AsyncBatchesClient
 from llmos.sdk.aio.box import AsyncBoxClient
 from llmos.sdk.aio.calls import AsyncCallsClient
@@ -17,6 +18,7 @@ class AsyncClient(
     AsyncTrainingsClient,
     AsyncLabellingClient,
     AsyncBatchesClient,
+    AsyncAlertsClient,
     AsyncFeedbackClient,
     AsyncProcessesClient,
     AsyncCallsClient,

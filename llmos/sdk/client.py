@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from llmos.sdk.blocking.alerts import AlertsClient
 from llmos.sdk.blocking.batches import BatchesClient
 from llmos.sdk.blocking.box import BoxClient
 from llmos.sdk.blocking.calls import CallsClient
@@ -17,6 +18,7 @@ class Client(
     TrainingsClient,
     LabellingClient,
     BatchesClient,
+    AlertsClient,
     FeedbackClient,
     ProcessesClient,
     CallsClient,

@@ -47,6 +47,7 @@ from llmos.engines import Engine
 from llmos.engines.intake import whole
 from llmos.engines.null import NullEngine
 from llmos.engines.tokenization import tokenize_in_steps
+from llmos.kernel.alerts.alert_service import AlertService
 from llmos.kernel.batch_service import BatchService
 from llmos.kernel.calls.router import QUEUE_S
 from llmos.kernel.feedback.feedback_service import FeedbackService
@@ -61,6 +62,7 @@ from llmos.kernel.rollouts.live_rollout import LiveRollout, RoutedVersion
 from llmos.kernel.store.uploads import UploadLimits, Uploads
 from llmos.kernel.upload_service import UploadService
 from llmos.kernel.usage.usage_service import UsageService
+from llmos.testing.alerts import memory_alerts
 from llmos.testing.learning import MemoryLearning
 
 NOON = 1_750_000_000.0
@@ -551,6 +553,11 @@ class MemoryKernel:
         folder = mkdtemp(prefix="llmos-usage-")
         finalize(self, rmtree, folder, ignore_errors=True)
         return UsageService(Path(folder), Config(Path(folder)).usage_days)
+
+    @cached_property
+    def alerts(self) -> AlertService:
+        """As the kernel has it, with a book in memory; a test looks at its rules, by `look`."""
+        return memory_alerts(self.requests.log.folder.parent, lambda: NOON)
 
     def teach(self, name: str, task: str) -> None:
         """Put a promoted model of this task into the store."""

@@ -16,6 +16,7 @@ from llmos.abi.gate import DEFAULT_POLICY, GatePolicy
 from llmos.abi.process import Priority, Process, State
 from llmos.kernel import effects as do
 from llmos.kernel import events as ev
+from llmos.kernel.alerts import alert_book
 from llmos.kernel.effects import Effect
 from llmos.kernel.events import Event
 from llmos.kernel.processes import child_events, pending_commits
@@ -55,6 +56,7 @@ class ProcessTable:
         self.learn_orders = dict(kept.learn_orders)
         self.rollouts = kept.rollouts  # under way, by name
         self.ended_rollouts = kept.ended_rollouts  # by name, the newest first
+        self.alert_book = kept.alert_book
         self.is_down = False
 
     def process(self, pid: int) -> Process:
@@ -99,6 +101,7 @@ class ProcessTable:
             learn_orders=dict(self.learn_orders),
             rollouts=self.rollouts,
             ended_rollouts=self.ended_rollouts,
+            alert_book=self.alert_book,
         )
 
     def device(self, name: str | None = None) -> Device:
@@ -138,6 +141,8 @@ class ProcessTable:
                 self._check_state(event.pid, "nice", frozenset(State) - {State.EXITED})
             case ev.RolloutStarted() | ev.RolloutStopped():
                 rollout_events.check_rollout(self, event)
+            case ev.AlertAcknowledged() | ev.AlertSilenceEnded():
+                self.alert_book.check(event)
 
     def _check_state(self, pid: int, verb: str, allowed: frozenset[State]) -> None:
         process = self.process(pid)
@@ -475,6 +480,7 @@ _HANDLERS: dict[type[Event], Callable[[ProcessTable, Any], list[Effect]]] = {
     **child_events.HANDLERS,
     **pending_commits.HANDLERS,
     **rollout_events.HANDLERS,
+    **alert_book.HANDLERS,
     ev.Submitted: ProcessTable._on_submitted,
     ev.KillAsked: ProcessTable._on_kill_asked,
     ev.RestartAsked: ProcessTable._on_restart_asked,
