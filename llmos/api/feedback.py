@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from functools import partial
@@ -26,7 +27,7 @@ from llmos.abi.json_type import Json
 from llmos.abi.key import KeyScope
 from llmos.abi.learning import FEEDBACK, LearningState
 from llmos.abi.model import Manifest
-from llmos.abi.task import spec_of
+from llmos.abi.task import Family, spec_of
 from llmos.api.endpoint import Bodies, Endpoint, Reply, reply
 from llmos.api.errors import CREATED
 from llmos.api.key_guard import check_model, key_of, may_use
@@ -180,8 +181,8 @@ class Feedback:
         is_call: bool = True,
     ) -> FeedbackRow:
         manifest = self._models.get(ref).manifest
-        kind, value = value_of(body, manifest)
         checked = task(name).check(given)
+        kind, value = value_of(body, manifest, texts_of(checked))
         text_id = self._feedback.text_id(texts_of(checked))
         output = None if call is None or not call.outputs or len(call.outputs) <= index else call.outputs[index]
         return FeedbackRow(
@@ -215,8 +216,8 @@ def check_source(body: FeedbackRequest) -> None:
         )
 
 
-def value_of(body: FeedbackRequest, manifest: Manifest) -> tuple[str, Json]:
-    """The kind and the value of what is said; BadInput unless the model's task takes it."""
+def value_of(body: FeedbackRequest, manifest: Manifest, text: str) -> tuple[str, Json]:
+    """The kind and the value of what is said of this text; BadInput unless the model's task takes it."""
     given = {name: getattr(body, name) for name in ("label", "score", "text")}
     given = {name: value for name, value in given.items() if value is not msgspec.UNSET}
     kinds = KINDS.get(spec_of(manifest.task).family, ())
@@ -228,29 +229,59 @@ def value_of(body: FeedbackRequest, manifest: Manifest) -> tuple[str, Json]:
     kind, value = next(iter(given.items()))
     if kind == "score" and not LEAST_SCORE <= value <= MOST_SCORE:
         raise BadInput("score is no finite number", key="score")
-    return kind, _labels(body, value, manifest) if kind == "label" else value
+    if kind != "label":
+        return kind, value
+    is_tagged = spec_of(manifest.task).family is Family.TAGS
+    return kind, _spans(body, value, manifest, len(text)) if is_tagged else _labels(body, value, manifest)
+
+
+def _spans(body: FeedbackRequest, value: Json, manifest: Manifest, length: int) -> Json:
+    """The spans in their order, none for a text without any; their places are characters of the text."""
+    if not isinstance(value, list) or not all(map(_is_span, value)):
+        said = "label is no list of spans, each with its `start`, its `end` and its `label`"
+        raise BadInput(f"{said}. A text without any has an empty list", key="label")
+    spans = [{"start": one["start"], "end": one["end"], "label": one["label"].strip()} for one in value]
+    spans.sort(key=lambda one: one["start"])
+    before = 0
+    for one in spans:
+        if not before <= one["start"] < one["end"] <= length:
+            said = f"the span from {one['start']} to {one['end']} is outside of the text's {length:,} characters"
+            raise BadInput(f"label: {said}, empty, or overlaps another", key="label")
+        before = one["end"]
+    known = {name.partition("-")[2] or name for name in manifest.labels}
+    _check_known(body, sorted({one["label"] for one in spans}), known, manifest.ref)
+    return spans
+
+
+def _is_span(one: Json) -> bool:
+    if not isinstance(one, dict) or not isinstance(one.get("label"), str) or not one["label"].strip():
+        return False
+    places = one.get("start"), one.get("end")
+    return len(one["label"]) <= MOST_TEXT and all(type(place) is int for place in places)
 
 
 def _labels(body: FeedbackRequest, value: Json, manifest: Manifest) -> Json:
-    """The label, or the labels in order; spans as they are. UnknownLabel for one that the model does not have."""
+    """The label, or the labels in order. UnknownLabel for one that the model does not have."""
     names = value if isinstance(value, list) else [value]
-    if value and isinstance(value, list) and all(isinstance(one, dict) for one in value):
-        return value
     if not names or not all(isinstance(one, str) and one.strip() and len(one) <= MOST_TEXT for one in names):
         raise BadInput("label is no text, and no list of texts", key="label")
     names = sorted({one.strip() for one in names})
     many = bool(manifest.options.get("multi_label"))
     if len(names) != 1 and not many:
         raise BadInput(f"{manifest.ref} gives a text one label; label has {len(names)}", key="label")
-    if manifest.labels and not body.new_label:
-        for one in names:
-            if one not in manifest.labels:
-                near = get_close_matches(one, manifest.labels, n=NEAR, cutoff=0.4)
-                raise UnknownLabel(
-                    f"{manifest.ref} has no label {one[:80]!r} (near: {', '.join(near) or 'none'}). Send one that it "
-                    "has, or `new_label: true` for one that it is to learn",
-                    key="label",
-                    value=one[:80],
-                    near=near,
-                )
+    _check_known(body, names, manifest.labels, manifest.ref)
     return names if many else names[0]
+
+
+def _check_known(body: FeedbackRequest, names: Sequence[str], known: Collection[str], ref: str) -> None:
+    """UnknownLabel for the first that the model does not have, unless it is to learn it."""
+    for one in names if known and not body.new_label else ():
+        if one not in known:
+            near = get_close_matches(one, known, n=NEAR, cutoff=0.4)
+            raise UnknownLabel(
+                f"{ref} has no label {one[:80]!r} (near: {', '.join(near) or 'none'}). Send one that it has, or "
+                "`new_label: true` for one that it is to learn",
+                key="label",
+                value=one[:80],
+                near=near,
+            )

@@ -90,6 +90,15 @@ def test_a_label_that_the_model_does_not_have_is_refused_with_the_nearest(ask):
         ({"model": "support", "input": "a", "label": 3}, "label"),
         ({"model": "support", "input": "a", "label": ""}, "label"),
         ({"model": "support", "input": "a", "label": []}, "label"),
+        ({"model": "support", "input": "a", "label": [{"label": "billing"}], "new_label": True}, "label"),
+        ({"model": "ner", "input": "Ada", "label": "PER"}, "label"),
+        ({"model": "ner", "input": "Ada", "label": [{"a": 1}]}, "label"),
+        ({"model": "ner", "input": "Ada", "label": [{"start": 0, "end": 4, "label": "PER"}]}, "label"),
+        ({"model": "ner", "input": "Ada", "label": [{"start": -1, "end": 3, "label": "PER"}]}, "label"),
+        ({"model": "ner", "input": "Ada", "label": [{"start": 2, "end": 2, "label": "PER"}]}, "label"),
+        ({"model": "ner", "input": "Ada", "label": [{"start": 0, "end": True, "label": "PER"}]}, "label"),
+        ({"model": "ner", "input": "Ada", "label": [{"start": 0, "end": 3, "label": "PER"}] * 2}, "label"),
+        ({"model": "ner", "input": "Ada", "label": [{"start": 0, "end": 3, "label": "ORG"}]}, "label"),
         ({"model": "minilm", "input": "a", "label": "billing"}, "model"),
         ({"model": "smollm2", "input": "a", "label": "billing"}, "text"),
         ({"model": "support", "input": "a", "label": "billing", "source": "oracle"}, "source"),
@@ -173,3 +182,13 @@ def test_a_rating_of_a_text_is_a_score_from_0_to_1_alone(ask, kernel):
     for body in ({"score": 0.25}, {"score": 4.0}, {"text": text}, {"text": f"{text} and more"}):
         assert give(ask, call=call_id, **body).status_code == 201
     assert kernel.rollouts.scores == [("writer", 1, 0.25), ("writer", 1, 1.0), ("writer", 1, 0.0)]
+
+
+def test_spans_are_kept_in_order_with_their_places_and_labels_alone(ask):
+    text = "Ada met Alan"
+    spans = [{"start": 8, "end": 12, "label": " PER", "text": "Alan"}, {"start": 0, "end": 3, "label": "PER"}]
+    kept = [{"start": 0, "end": 3, "label": "PER"}, {"start": 8, "end": 12, "label": "PER"}]
+    assert give(ask, model="ner", input=text, label=spans).json()["value"] == kept
+    assert give(ask, model="ner", input=text, label=[]).json()["value"] == []
+    new = [{"start": 0, "end": 3, "label": "ORG"}]
+    assert give(ask, model="ner", input=text, label=new, new_label=True).json()["value"] == new
