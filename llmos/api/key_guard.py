@@ -10,13 +10,16 @@ from starlette.types import Scope
 
 from llmos.abi.call import CallRequest
 from llmos.abi.error import LlmosError, ModelNotAllowed, ModelNotFound, ScopeMissing, Unauthorized
+from llmos.abi.json_type import Json
 from llmos.abi.key import ApiKey, KeyScope
 from llmos.abi.process import Priority
 from llmos.kernel.interface import KeysInterface
 from llmos.kernel.keys.key_ledger import Moment, Remaining
+from llmos.tasks.generate import MAX_ANSWERS
 
 BEARER = b"bearer "
 RANK = {priority: rank for rank, priority in enumerate(Priority)}  # 0 goes first
+MOST_ESTIMATED = 8_192  # tokens of an answer: `max_tokens` may also say "as many as fit"
 BYTES_A_TOKEN = 4  # of a request's body, for the estimate that a call holds until it ends
 MODELS = "/v1/models/"
 SEES_ALL = (KeyScope.DATA, KeyScope.ADMIN)
@@ -51,9 +54,9 @@ class Visit:
         """
         self.check_model(call.model)
         call = replace(call, priority=self.lower(call.priority))
-        most = call.params.get("max_tokens")
-        estimate = body_bytes // BYTES_A_TOKEN + (most if isinstance(most, int) else 0)
-        return call, self._ledger.hold(estimate, self._keys.moment())
+        answers = _from_one(call.params.get("n"), MAX_ANSWERS, 1)
+        tokens = _from_one(call.params.get("max_tokens"), MOST_ESTIMATED, 0)
+        return call, self._ledger.hold(body_bytes // BYTES_A_TOKEN + answers * tokens, self._keys.moment())
 
     def lower(self, asked: Priority) -> Priority:
         """This priority, or the highest that the key has, if that is lower."""
@@ -174,6 +177,11 @@ class KeyGuard:
         scope["visit"] = visit
         visit.check_scopes(scopes)
         return visit
+
+
+def _from_one(given: Json, most: int, otherwise: int) -> int:
+    """A number of a body as far as it can be meant: nobody has checked it yet."""
+    return min(given, most) if type(given) is int and given >= 1 else otherwise
 
 
 def visit_of(scope: Scope) -> Visit | None:

@@ -14,6 +14,9 @@ BODIES = {
     "/api/embeddings": {"model": "minilm", "prompt": SECRET},
     "/api/generate": {"model": "smollm2", "prompt": SECRET, "stream": False},
     "/classify": {"model": "support", "input": SECRET},
+    "/tokenize": {"model": "minilm", "inputs": SECRET},
+    "/tei/{model}/tokenize": {"inputs": SECRET},
+    "/v1/messages/count_tokens": CHAT,
     "/embed": {"model": "minilm", "inputs": SECRET},
     "/predict": {"model": "support", "inputs": SECRET},
     "/rerank": {"model": "minilm", "query": "a", "documents": [SECRET]},
@@ -34,7 +37,8 @@ BODIES = {
     "/v1/tasks/{task}": {"model": "support", "input": SECRET},
     "/v2/rerank": {"model": "minilm", "query": "a", "documents": [SECRET]},
 }
-NO_CALLS = {"/api/show", "/v1/batches", "/v1/batches/{batch_id}/cancel"}  # a batch's lines are calls of other routes
+# ids are no text; a batch's lines are calls of other routes
+NO_CALLS = {"/api/show", "/detokenize", "/tei/{model}/detokenize", "/v1/batches", "/v1/batches/{batch_id}/cancel"}
 
 
 def path_of(route):

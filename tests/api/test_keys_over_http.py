@@ -8,11 +8,13 @@ from pathlib import Path
 import httpx
 import pytest
 
+from llmos.abi.call import CallRequest
 from llmos.abi.error import Conflict
 from llmos.abi.frame import RouteCalled
 from llmos.abi.key import ALL_SCOPES, ApiKey, KeyLimits, KeyScope
 from llmos.abi.process import Priority
 from llmos.api.app import create_app
+from llmos.api.key_guard import Visit
 from llmos.config import Config
 from llmos.kernel.keys.key_service import KeyService
 from llmos.testing.errors import fails_with
@@ -310,6 +312,26 @@ def test_what_a_call_that_failed_held_is_free_again(ask, kernel):
     assert ask("POST", "/v1/run", RUN, headers=mine).headers["x-ratelimit-limit-tokens"] == "1000"
     ledger = kernel.keys.ledger(kernel.keys.all()[0])
     assert ledger.under_way == 0
+
+
+@pytest.mark.parametrize(
+    ("params", "held"),
+    [
+        ({}, 10),
+        ({"max_tokens": 300}, 310),
+        ({"max_tokens": 300, "n": 3}, 910),
+        ({"max_tokens": -(10**9)}, 10),
+        ({"max_tokens": 10**15}, 10 + 8_192),
+        ({"max_tokens": 300, "n": -7}, 310),
+        ({"max_tokens": True, "n": "many"}, 10),
+    ],
+)
+def test_a_call_holds_what_it_may_use_whatever_unchecked_numbers_say(kernel, params, held):
+    key = ApiKey("a", limits=KeyLimits(tokens_per_day=1_000_000))
+    visit = Visit(key, kernel.keys)
+    assert visit.take_call(CallRequest("smollm2:1", ("a",), params), 40)[1] == held
+    visit.settle(held, held)  # its client has left
+    assert kernel.keys.ledger(key).remaining(kernel.keys.moment())[1].remaining == 1_000_000 - held
 
 
 async def ask_together(url, headers, number):

@@ -30,6 +30,7 @@ from llmos.api.shapes.rerank import RerankRequest, RerankRoutes, TextRank
 from llmos.api.shapes.services import Services
 from llmos.api.tasks import floats
 from llmos.api.texts import are_token_ids, texts_of
+from llmos.kernel.interface import ModelsInterface
 
 BODY = msgspec.json.Decoder(dict[str, Any])
 NAME_IT = "Put /tei/NAME before the route, or send `model`"
@@ -170,9 +171,14 @@ class Tei:
 
     def _model(self, request: Request, model: str, task: str) -> str:
         """The model in the path, else in the body, else the only one of the task."""
-        if named := request.path_params.get("model", ""):
-            check_name(request, named)
-        return model_for(request, self._models, named or model, task, NAME_IT)
+        return named_model(request, self._models, model, task)
+
+
+def named_model(request: Request, models: ModelsInterface, model: str, task: str) -> str:
+    """The model in the path, else this one of the body, else the only one of the task."""
+    if named := request.path_params.get("model", ""):
+        check_name(request, named)
+    return model_for(request, models, named or model, task, NAME_IT)
 
 
 def _some(given: list[Json]) -> list[Json]:

@@ -20,9 +20,8 @@ from llmos.api.endpoint import Endpoint, Reply, reply
 from llmos.api.openai_schemas import ChatRequest
 from llmos.api.openai_unsupported import Unsupported, parse_supported
 from llmos.api.shapes.chat import CHAT, GENERATE, Naming, chat_tokens
-from llmos.api.shapes.models import model_for
 from llmos.api.shapes.services import Services
-from llmos.api.shapes.tei import BODY, ERRORS, NAME_IT
+from llmos.api.shapes.tei import BODY, ERRORS, named_model
 from llmos.api.texts import texts_of
 from llmos.tasks.inputs import PARSE_SPECIAL
 from llmos.tasks.token_ids import are_ids
@@ -167,7 +166,8 @@ class TokenRoutes:
         return reply(texts if name == "ids" else TokenText(texts[0]))
 
     def _model(self, request: Request, model: str, task: str) -> str:
-        return model_for(self._models, request.path_params.get("model", "") or model, task, NAME_IT)
+        """The model in the path, else in the body, else the only one of the task."""
+        return named_model(request, self._models, model, task)
 
 
 def _only(body: TokenizeRequest | DetokenizeRequest, *names: str) -> str:
