@@ -37,6 +37,7 @@ from llmos.api.requests import Requests
 from llmos.api.rollouts import Rollouts
 from llmos.api.schema import Schema
 from llmos.api.shapes import Services, shape_endpoints
+from llmos.api.slos import Slos
 from llmos.api.tasks import Tasks
 from llmos.api.uploads import UploadRoutes
 from llmos.api.usage import UsageRoutes
@@ -208,6 +209,7 @@ def endpoints(kernel: KernelInterface, config: Config, meter: Meter | None = Non
         *shape_endpoints(Services(caller, kernel, bodies, config)),
         *Models(kernel, bodies).endpoints(),
         *Rollouts(kernel, bodies).endpoints(),
+        *Slos(kernel, bodies).endpoints(),
         *Processes(kernel, bodies).endpoints(),
         *Datasets(kernel, bodies).endpoints(),
         *UploadRoutes(kernel, bodies).endpoints(),

@@ -31,7 +31,7 @@ from llmos.abi.json_type import Json
 from llmos.abi.process import Priority
 from llmos.api.exchange import Attended
 from llmos.api.key_guard import Visit, visit_of
-from llmos.kernel.interface import KernelInterface, RequestsInterface, UsageInterface
+from llmos.kernel.interface import KernelInterface, RequestsInterface, SlosInterface, UsageInterface
 
 BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 FIRST_TOKEN_S = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 30.0, 60.0)
@@ -141,6 +141,7 @@ class CallApi:
         self._requests = kernel.requests
         self._rollouts = kernel.rollouts
         self._usage = kernel.usage
+        self._slos = kernel.slos
         self._meter = meter
 
     def task_of(self, model: str) -> str:
@@ -212,7 +213,9 @@ class CallApi:
             raise name_input(error, wanted.field) from error
 
     def _count_call(self, wanted: Wanted, scope: Scope, held: int, *, is_streamed: bool = False) -> CountedCall:
-        return CountedCall(self._meter, self._usage, self._requests, wanted, scope, held=held, is_streamed=is_streamed)
+        return CountedCall(
+            self._meter, self._usage, self._requests, self._slos, wanted, scope, held=held, is_streamed=is_streamed
+        )
 
 
 class CountedCall:
@@ -223,6 +226,7 @@ class CountedCall:
         meter: Meter,
         usage: UsageInterface,
         requests: RequestsInterface,
+        slos: SlosInterface,
         wanted: Wanted,
         scope: Scope,
         *,
@@ -233,6 +237,7 @@ class CountedCall:
         self._meter = meter
         self._usage = usage
         self._requests = requests
+        self._slos = slos
         self._wanted = wanted
         self._scope = scope
         self._is_streamed = is_streamed
@@ -278,6 +283,8 @@ class CountedCall:
             used = self._tokens.prompt + self._tokens.completion
             # a client that leaves before the end has used what it held: it must not gain by leaving
             self._visit.settle(self._held, self._held if self._outcome == Cancelled.code else used)
+        if self._slos.is_on:
+            self._slos.note(wanted.model, self._outcome, now - self._started)
         if self._requests.is_on:
             self._requests.note(self._record(now - self._started))
         if self._is_streamed and self._first_at is not None:

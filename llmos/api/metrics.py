@@ -122,12 +122,34 @@ class Metrics:
         yield family(first, "llmos_first_token_seconds", "Of streamed calls: time until the first piece")
         yield family(each, "llmos_each_token_seconds", "Of streamed calls: time a token after the first piece")
 
+    def _slos(self) -> Iterator[Metric]:
+        from prometheus_client.core import GaugeMetricFamily
+
+        left = GaugeMetricFamily(
+            "llmos_slo_budget_left_ratio",
+            "Of an objective's budget of 30 days: what is left",
+            labels=["model", "objective"],
+        )
+        burn = GaugeMetricFamily(
+            "llmos_slo_burn_rate_ratio",
+            "How fast a budget is used; at 1 it lasts exactly 30 days",
+            labels=["model", "objective", "window"],
+        )
+        for slo in self._kernel.slos.all():
+            for state in slo.objectives:
+                left.add_metric([slo.name, state.objective], state.budget_left)
+                for window, rate in state.burn_rates.items():
+                    burn.add_metric([slo.name, state.objective, window], rate)
+        yield left
+        yield burn
+
     def _kernel_figures(self) -> Iterator[Metric]:
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
 
         yield family(
             self._kernel.calls.queue_times, "llmos_queue_seconds", "Time from a call to its serve process having it"
         )
+        yield from self._slos()
         status = self._kernel.status()
         states = GaugeMetricFamily("llmos_processes", "Processes by state", labels=["state"])
         for state, number in status.processes.items():

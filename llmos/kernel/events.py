@@ -14,6 +14,7 @@ from llmos.abi.json_type import Json
 from llmos.abi.learning import LearnOrder
 from llmos.abi.model import Offer
 from llmos.abi.process import DONE, PAUSED, Priority, Progress, Spec, Usage
+from llmos.abi.slo import Slo
 from llmos.kernel.alerts.alert_book import AlertAcknowledged as AlertAcknowledged
 from llmos.kernel.alerts.alert_book import AlertChanged as AlertChanged
 from llmos.kernel.alerts.alert_book import AlertDeliveryEnded as AlertDeliveryEnded
@@ -124,6 +125,14 @@ class LearnOrderChanged(Event):
     durability: ClassVar[Durability] = Durability.FSYNCED
     name: str
     order: LearnOrder
+
+
+@dataclass(frozen=True, slots=True)
+class SloChanged(Event):
+    """This name has these objectives from now on; an SLO without any ends it."""
+
+    durability: ClassVar[Durability] = Durability.FSYNCED
+    slo: Slo
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from llmos.abi.learning import LearningState
 from llmos.abi.model import DatasetManifest
 from llmos.abi.process import Priority, Process, Spec
 from llmos.abi.rollout import RolloutView
+from llmos.abi.slo import SloState
 from llmos.abi.upload import Upload
 from llmos.abi.usage import UsageFilter, UsageRow
 from llmos.kernel.keys.key_ledger import KeyLedger, Moment
@@ -343,6 +344,33 @@ class AlertsInterface(Protocol):
         ...
 
 
+class SlosInterface(Protocol):
+    """Service level objectives of names: counters, burn rates, what is left of each budget."""
+
+    @property
+    def is_on(self) -> bool:
+        """Whether any call is counted."""
+        ...
+
+    def note(self, ref: str, outcome: str, seconds: float) -> None:
+        """Count a call that has ended. Never waits, never raises."""
+        ...
+
+    async def set(self, name: str, asked: Mapping[str, Json]) -> SloState:
+        """Give a name these objectives (`{"p99": "50ms", "errors": "0.1%"}`); BadSetting for what is none."""
+        ...
+
+    async def remove(self, name: str) -> SloState:
+        """End the SLO of a name; NotFound if it has none."""
+        ...
+
+    def get(self, name: str) -> SloState:
+        """How it stands; NotFound if this name has none."""
+        ...
+
+    def all(self) -> list[SloState]: ...
+
+
 class UploadsInterface(Protocol):
     """Files that clients send in parts, each durable before it is acknowledged."""
 
@@ -537,6 +565,8 @@ class KernelInterface(Protocol):
     def usage(self) -> UsageInterface: ...
     @property
     def alerts(self) -> AlertsInterface: ...
+    @property
+    def slos(self) -> SlosInterface: ...
     def devices(self) -> list[Device]: ...
     def status(self) -> Status: ...
     async def snapshot(self) -> JournalSnapshot:

@@ -57,6 +57,8 @@ from llmos.kernel.programs.probe import probe_spec
 from llmos.kernel.registry import Registry
 from llmos.kernel.requests.request_service import RequestService
 from llmos.kernel.rollouts.rollout_service import RolloutService
+from llmos.kernel.slos.slo_service import FOLDER as SLOS
+from llmos.kernel.slos.slo_service import SloService
 from llmos.kernel.store.store import Store
 from llmos.kernel.store.uploads import UploadLimits
 from llmos.kernel.upload_service import UploadService
@@ -91,6 +93,7 @@ class Kernel:
     rollouts: RolloutService
     usage: UsageService
     alerts: AlertService
+    slos: SloService
 
     def __init__(
         self,
@@ -163,6 +166,7 @@ class Kernel:
         replay(self._journal, self._table)
         self._compact()
         self._plug()
+        await asyncio.to_thread(self.slos.start)
         self._supervisor.start(self._router, self._loop.post, self._take)
         devices = discover()
         self._running = asyncio.get_running_loop().create_task(self._loop.run())
@@ -239,6 +243,14 @@ class Kernel:
             lambda order: self._loop.ask(ev.LearnOrderChanged(clock(), order.name, order)),
             lambda name: table.gate_policy(name, LEARNING_POLICY),
         )
+        self.slos = SloService(
+            config.home / SLOS,
+            lambda: table.slos,
+            lambda slo: self._loop.ask(ev.SloChanged(clock(), slo)),
+            store.found,
+            self._event_stream,
+            clock,
+        )
         self._router = self.calls.router
         self._executor = Executor(
             config, table, store, supervisor, self._router, self._assignment, self._loop.post, clock
@@ -272,6 +284,7 @@ class Kernel:
         """End every child, trainers at a checkpoint; compact the journal; release everything."""
         await self.alerts.close()
         await self.rollouts.close()
+        await self.slos.close()
         await self._loop.ask(ev.DownAsked(self._clock()))
         async with contextlib.AsyncExitStack() as stack:
             event_stream = await stack.enter_async_context(contextlib.aclosing(self.processes.watch()))
@@ -356,6 +369,7 @@ class Kernel:
                 for event in self._heartbeats.tick(self._clock(), elapsed_s, self._table.processes.values()):
                     self._loop.post(event)
                 self._supervisor.tick(min(elapsed_s, LONGEST_TICK_S), self._config.heartbeat_timeout_s)
+                self.slos.tick()
             except Exception:  # the top of a loop: our own fault must not end the checks
                 log.exception("a tick failed")
 

@@ -10,6 +10,7 @@ from llmos.sdk.aio.datasets import AsyncDatasetsClient
 from llmos.sdk.aio.feedback import AsyncFeedbackClient
 from llmos.sdk.aio.labelling import AsyncLabellingClient
 from llmos.sdk.aio.models import AsyncModelsClient
+from llmos.sdk.aio.monitoring import AsyncMonitoringClient
 from llmos.sdk.aio.processes import AsyncProcessesClient
 from llmos.sdk.aio.trainings import AsyncTrainingsClient
 
@@ -20,6 +21,7 @@ class AsyncClient(
     AsyncBatchesClient,
     AsyncAlertsClient,
     AsyncFeedbackClient,
+    AsyncMonitoringClient,
     AsyncProcessesClient,
     AsyncCallsClient,
     AsyncDatasetsClient,

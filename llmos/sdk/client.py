@@ -10,6 +10,7 @@ from llmos.sdk.blocking.datasets import DatasetsClient
 from llmos.sdk.blocking.feedback import FeedbackClient
 from llmos.sdk.blocking.labelling import LabellingClient
 from llmos.sdk.blocking.models import ModelsClient
+from llmos.sdk.blocking.monitoring import MonitoringClient
 from llmos.sdk.blocking.processes import ProcessesClient
 from llmos.sdk.blocking.trainings import TrainingsClient
 
@@ -20,6 +21,7 @@ class Client(
     BatchesClient,
     AlertsClient,
     FeedbackClient,
+    MonitoringClient,
     ProcessesClient,
     CallsClient,
     DatasetsClient,

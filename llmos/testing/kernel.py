@@ -41,6 +41,7 @@ from llmos.abi.model import DatasetManifest, File, Kind, Manifest, Part, check_n
 from llmos.abi.process import DONE, Priority, Process, Progress, Spec, State
 from llmos.abi.rollout import Rollout, RolloutView, Stage, plan_of
 from llmos.abi.row_id import RowHmac, fold_text
+from llmos.abi.slo import Slo
 from llmos.abi.task import spec_of
 from llmos.config import Config
 from llmos.engines import Engine
@@ -50,6 +51,7 @@ from llmos.engines.tokenization import tokenize_in_steps
 from llmos.kernel.alerts.alert_service import AlertService
 from llmos.kernel.batch_service import BatchService
 from llmos.kernel.calls.router import QUEUE_S
+from llmos.kernel.event_stream import EventStream
 from llmos.kernel.feedback.feedback_service import FeedbackService
 from llmos.kernel.file_service import FileService
 from llmos.kernel.fine_tuning_service import FineTuningService
@@ -59,6 +61,7 @@ from llmos.kernel.programs import declaration_of
 from llmos.kernel.requests.request_service import RequestService
 from llmos.kernel.rollouts.decision import guard_states
 from llmos.kernel.rollouts.live_rollout import LiveRollout, RoutedVersion
+from llmos.kernel.slos.slo_service import SloService
 from llmos.kernel.store.uploads import UploadLimits, Uploads
 from llmos.kernel.upload_service import UploadService
 from llmos.kernel.usage.usage_service import UsageService
@@ -489,6 +492,7 @@ class MemoryKernel:
         self.rollouts = MemoryRollouts(self.models)
         self.upload_limits = UploadLimits()
         self.in_use: set[str] = set()  # uploads that processes name
+        self.now = NOON
         self.settings: dict[str, Any] = {}  # Any: settings that differ from the defaults
         for one in self.models.manifests.values() if engine is None else ():
             self.calls.engine.attach(ModelPath(one, "/nowhere"))
@@ -534,6 +538,22 @@ class MemoryKernel:
     @cached_property
     def learning(self) -> MemoryLearning:
         return MemoryLearning(self.models.get)
+
+    @cached_property
+    def slos(self) -> SloService:
+        """As the kernel has it, in a folder that goes with this object."""
+        folder = mkdtemp(prefix="llmos-slos-")
+        finalize(self, rmtree, folder, ignore_errors=True)
+        orders: dict[str, Slo] = {}
+
+        async def write(slo: Slo) -> None:
+            orders.pop(slo.name, None)
+            if slo.objectives:
+                orders[slo.name] = slo
+
+        return SloService(
+            Path(folder), lambda: orders, write, self.models.get, EventStream(lambda: self.now), lambda: self.now
+        )
 
     @cached_property
     def fine_tuning(self) -> FineTuningService:

@@ -9,6 +9,7 @@ from llmos.abi.gate import GatePolicy
 from llmos.abi.learning import LearnOrder
 from llmos.abi.process import Process, State
 from llmos.abi.rollout import Rollout
+from llmos.abi.slo import Slo
 from llmos.kernel.alerts.alert_book import AlertBook
 from llmos.kernel.processes.pending_commits import PendingCommits
 from llmos.kernel.programs.traits import Traits
@@ -52,6 +53,7 @@ class Snapshot:
     last_pid: int = 0
     gate_policies: dict[str, GatePolicy] = field(default_factory=dict)  # of names that have one of their own
     learn_orders: dict[str, LearnOrder] = field(default_factory=dict)
+    slos: dict[str, Slo] = field(default_factory=dict)
     rollouts: dict[str, Rollout] = field(default_factory=dict)  # under way, by name
     ended_rollouts: dict[str, tuple[Rollout, ...]] = field(default_factory=dict)  # by name, the newest first
     alert_book: AlertBook = field(default_factory=AlertBook)

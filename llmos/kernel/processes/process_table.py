@@ -54,6 +54,7 @@ class ProcessTable:
         self.last_pid = kept.last_pid
         self.gate_policies = dict(kept.gate_policies)
         self.learn_orders = dict(kept.learn_orders)
+        self.slos = kept.slos
         self.rollouts = kept.rollouts  # under way, by name
         self.ended_rollouts = kept.ended_rollouts  # by name, the newest first
         self.alert_book = kept.alert_book
@@ -99,6 +100,7 @@ class ProcessTable:
             last_pid=self.last_pid,
             gate_policies=dict(self.gate_policies),
             learn_orders=dict(self.learn_orders),
+            slos=self.slos,
             rollouts=self.rollouts,
             ended_rollouts=self.ended_rollouts,
             alert_book=self.alert_book,
@@ -313,6 +315,11 @@ class ProcessTable:
         self.learn_orders[event.name] = event.order
         return []
 
+    def _on_slo_changed(self, event: ev.SloChanged) -> list[Effect]:
+        others = {name: slo for name, slo in self.slos.items() if name != event.slo.name}
+        self.slos = {**others, event.slo.name: event.slo} if event.slo.objectives else others
+        return []
+
     # Devices.
 
     def _on_devices_found(self, event: ev.DevicesFound) -> list[Effect]:
@@ -490,6 +497,7 @@ _HANDLERS: dict[type[Event], Callable[[ProcessTable, Any], list[Effect]]] = {
     ev.AttachAsked: ProcessTable._on_attach_asked,
     ev.GatePolicyChanged: ProcessTable._on_gate_policy_changed,
     ev.LearnOrderChanged: ProcessTable._on_learn_order_changed,
+    ev.SloChanged: ProcessTable._on_slo_changed,
     ev.Admitted: ProcessTable._on_admitted,
     ev.Delayed: ProcessTable._on_delayed,
     ev.Evicted: ProcessTable._on_evicted,

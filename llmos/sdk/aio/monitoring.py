@@ -1,0 +1,27 @@
+"""Monitoring: objectives for errors and latency."""
+
+from __future__ import annotations
+
+from llmos.abi.slo import SloState
+from llmos.sdk import monitoring_requests
+from llmos.sdk.aio.connection import AsyncDaemonConnection
+
+
+class AsyncMonitoringClient(AsyncDaemonConnection):
+    """Monitoring: objectives for errors and latency."""
+
+    async def slos(self) -> list[SloState]:
+        """How the objectives of all names stand."""
+        return await self._ask(monitoring_requests.slos())
+
+    async def slo(self, name: str) -> SloState:
+        """How a name's objectives stand: calls, bad ones, burn rates, what is left of each budget."""
+        return await self._ask(monitoring_requests.slo(name))
+
+    async def set_slo(self, name: str, **objectives: str | float) -> SloState:
+        """Give a name objectives, such as p99="50ms" and errors="0.1%", in place of those that it has."""
+        return await self._ask(monitoring_requests.set_slo(name, objectives))
+
+    async def remove_slo(self, name: str) -> SloState:
+        """Remove a name's objectives, and what was counted for them."""
+        return await self._ask(monitoring_requests.remove_slo(name))

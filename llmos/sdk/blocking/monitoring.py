@@ -1,0 +1,27 @@
+"""Parts of Client. Made by tools/sync_client.py from aio/monitoring.py: edit that file."""
+
+from __future__ import annotations
+
+from llmos.abi.slo import SloState
+from llmos.sdk import monitoring_requests
+from llmos.sdk.blocking.connection import DaemonConnection
+
+
+class MonitoringClient(DaemonConnection):
+    """Monitoring: objectives for errors and latency."""
+
+    def slos(self) -> list[SloState]:
+        """How the objectives of all names stand."""
+        return self._ask(monitoring_requests.slos())
+
+    def slo(self, name: str) -> SloState:
+        """How a name's objectives stand: calls, bad ones, burn rates, what is left of each budget."""
+        return self._ask(monitoring_requests.slo(name))
+
+    def set_slo(self, name: str, **objectives: str | float) -> SloState:
+        """Give a name objectives, such as p99="50ms" and errors="0.1%", in place of those that it has."""
+        return self._ask(monitoring_requests.set_slo(name, objectives))
+
+    def remove_slo(self, name: str) -> SloState:
+        """Remove a name's objectives, and what was counted for them."""
+        return self._ask(monitoring_requests.remove_slo(name))
