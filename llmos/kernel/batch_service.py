@@ -131,7 +131,9 @@ class BatchService:
             raise
         self.by_pid[process.pid] = batch.id
         async with self._changing:
-            return await self._put(replace(self.get(batch.id), pid=process.pid))
+            made = await self._put(replace(self.get(batch.id), pid=process.pid))
+        self.look(self._processes().get(process.pid))  # it may have ended before it was known here
+        return made
 
     async def cancel(self, name: str) -> Batch:
         """End it; what was answered stays. Conflict if it has ended."""

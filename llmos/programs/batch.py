@@ -68,6 +68,7 @@ class BatchRun:
         self._waiting: list[int] = []  # places to be asked again
         self._answers: dict[int, tuple[bytes, bool]] = {}  # that wait for an earlier line's
         self._answer_bytes = 0
+        self._open_bytes = 0  # of requests that are not answered
         self._in_flight = 0
         self._next = 0  # place of the next line of the file
         self._written_at = self._synced_at = 0.0
@@ -175,14 +176,16 @@ class BatchRun:
                 if request is None:
                     return
                 self._open[self._next] = OpenLine(request)
+                self._open_bytes += len(request.body)
                 self._send(self._next)
                 self._next += 1
             else:
                 return
 
     def _has_room(self) -> bool:
-        """Whether a further line may be begun: few wait for an earlier one."""
-        return self._next - self._ledger.count < AHEAD and self._answer_bytes < self._held_bytes
+        """Whether a further line may be begun: few wait for an earlier one, or for another time."""
+        held_bytes = self._answer_bytes + self._open_bytes
+        return self._next - self._ledger.count < AHEAD and held_bytes < self._held_bytes
 
     def _send(self, place: int) -> None:
         line = self._open[place]
@@ -202,6 +205,7 @@ class BatchRun:
             self._waiting.sort(key=lambda one: self._open[one].again_at)
             return
         del self._open[place]
+        self._open_bytes -= len(line.request.body)
         answer = self._answer_line(line.request, reply)
         self._answers[place] = (answer, not 200 <= reply.status < 300)
         self._answer_bytes += len(answer)

@@ -66,6 +66,15 @@ def test_counts_and_whole_lines_are_there_while_it_runs(ask, kernel, begin):
     assert (file["bytes"], file["purpose"], file["id"]) == (8, "batch_output", shown["output_file_id"])
 
 
+def test_a_file_of_a_batch_that_has_no_line_yet_is_not_there(ask, kernel, begin):
+    made = begin().json()
+    name = f"file-{kernel.batches.get(made['id']).output}"
+    for path in (f"/v1/files/{name}", f"/v1/files/{name}/content"):
+        assert ask("GET", path).status_code == 404
+    write(kernel, made, BatchState(BatchStatus.IN_PROGRESS, 5), b"hal")
+    assert ask("GET", f"/v1/files/{name}/content").content == b""
+
+
 def test_a_batch_is_cancelled_and_one_that_has_ended_is_not(ask, kernel, begin):
     made = begin().json()
     cancelled = ask("POST", f"/v1/batches/{made['id']}/cancel").json()

@@ -30,13 +30,19 @@ class Processes:
         self.table: dict[int, Process] = {}
         self.killed: list[int] = []
         self.error: Exception | None = None
+        self.ends: Fault | None = None  # each process, at once
 
     async def submit(self, spec: Spec) -> Process:
         if self.error is not None:
             raise self.error
         process = Process(len(self.table) + 1, spec)
         self.table[process.pid] = process
+        if self.ends is not None:
+            self.move(process.pid, State.EXITED, exit_code=1, fault=self.ends)
         return process
+
+    def get(self, pid: int) -> Process:
+        return self.table[pid]
 
     async def kill(self, pid: int) -> Process:
         self.killed.append(pid)
@@ -110,6 +116,18 @@ def test_a_batch_is_a_process_with_the_file_and_outlives_the_daemon(home: Home):
         assert (await batches.state(batch)).status is BatchStatus.VALIDATING
 
     home(look)
+
+
+def test_a_process_that_ends_before_it_is_known_here_ends_its_batch(home: Home):
+    home.processes.ends = Fault("no_room", "it does not fit")
+
+    async def settled(batches: BatchService, files: FileService) -> BatchState:
+        batch = await begin(batches, files)
+        await batches.close()
+        return await batches.state(batches.get(batch.id))
+
+    state: BatchState = home(settled)
+    assert (state.status, state.faults[0].message) == (BatchStatus.FAILED, "it does not fit")
 
 
 @pytest.mark.parametrize("status", [BatchStatus.COMPLETED, BatchStatus.EXPIRED, BatchStatus.FAILED])

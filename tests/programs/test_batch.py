@@ -199,3 +199,21 @@ def test_a_first_line_that_hangs_does_not_let_answers_pile_up(tmp_path: Path):
     run(job, answer)
     assert most[0] == 1_023
     assert [one["response"]["body"]["echo"] for one in answered(job, OUTPUT)] == list(range(5_000))
+
+
+def test_lines_that_wait_for_another_time_are_held_within_the_bound(tmp_path: Path):
+    job = job_of(tmp_path, 300)
+    job.args["held_bytes"] = 2_000
+    asked: set[int] = set()
+    before_any_answer: list[int] = []
+
+    def answer(daemon: FakeDaemon, call: RouteCalled, times: int) -> RouteReplied:
+        asked.add(call.request_id)
+        if times == 1:
+            return reply_to(call, 429)
+        before_any_answer.append(len(asked))
+        return reply_to(call)
+
+    run(job, answer)
+    assert before_any_answer[0] <= 2_000 // len(b'{"model":"m","input":0,"priority":"batch"}') + 1
+    assert [one["response"]["body"]["echo"] for one in answered(job, OUTPUT)] == list(range(300))

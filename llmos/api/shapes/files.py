@@ -7,6 +7,7 @@ import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 from starlette.requests import Request
@@ -204,18 +205,28 @@ class FileRoutes:
         return reply(FileDeleted(file_id))
 
     async def content(self, request: Request) -> Reply:
-        upload, path = await self._find(request.path_params["file_id"])
+        upload, file = await self._open(request.path_params["file_id"])
         part = asked_of(request).get("part")
         start = 0 if part is None else (part - 1) * PART_BYTES
         left = max(0, upload.size_bytes - start)
-        return FileContent(path, start, left if part is None else min(left, PART_BYTES))
+        return FileContent(file, start, left if part is None else min(left, PART_BYTES))
+
+    async def _open(self, file_id: str) -> tuple[Upload, BinaryIO]:
+        """A file, opened here, where an error can still be answered."""
+        upload, path = await self._find(file_id)
+        try:
+            return upload, await asyncio.to_thread(path.open, "rb")
+        except FileNotFoundError:  # its batch has ended just now: it is a file of its own, under another path
+            upload, path = self._files.get(file_id), self._files.path(file_id)
+            return upload, await asyncio.to_thread(path.open, "rb")
 
     async def _find(self, file_id: str) -> tuple[Upload, Path]:
         """A file and its place; of a batch that has not ended, the lines so far."""
         growing = self._kernel.batches.lines_so_far(file_id)
-        if growing is None:
+        found = None if growing is None else await asyncio.to_thread(whole_lines, growing)
+        if growing is None or found is None:
             return self._files.get(file_id), self._files.path(file_id)
-        size_bytes, changed_at = await asyncio.to_thread(whole_lines, growing)
+        size_bytes, changed_at = found
         id = file_id.removeprefix(FILE_PREFIX)
         return Upload(id, growing.name, size_bytes, size_bytes, "", changed_at, 0.0, "batch_output"), growing
 
@@ -223,22 +234,23 @@ class FileRoutes:
 class FileContent:
     """Some bytes of a file, sent as they are read."""
 
-    def __init__(self, path: Path, start: int, size_bytes: int) -> None:
-        self._path, self._start, self._left = path, start, size_bytes
+    def __init__(self, file: BinaryIO, start: int, size_bytes: int) -> None:
+        """The file is closed when they are sent."""
+        self._file, self._start, self._left = file, start, size_bytes
         self.raw_headers = [
             (b"content-type", b"application/octet-stream"),
             (b"content-length", str(size_bytes).encode()),
         ]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        file = await asyncio.to_thread(self._path.open, "rb")
+        file = self._file
         try:
             file.seek(self._start)
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             while self._left and scope["method"] != "HEAD":
                 data = await asyncio.to_thread(file.read, min(READ_BYTES, self._left))
                 if not data:
-                    raise OSError(f"{self._path} became shorter while it was read")
+                    raise OSError(f"{file.name} became shorter while it was read")
                 self._left -= len(data)
                 await send({"type": "http.response.body", "body": data, "more_body": True})
             await send({"type": "http.response.body", "body": b"", "more_body": False})
@@ -246,8 +258,8 @@ class FileContent:
             file.close()
 
 
-def whole_lines(path: Path) -> tuple[int, float]:
-    """The bytes of the whole lines of a file that grows, and when it was last changed; (0, 0) if there is none."""
+def whole_lines(path: Path) -> tuple[int, float] | None:
+    """The bytes of the whole lines of a file that grows, and when it was last changed; None if there is no file."""
     try:
         with path.open("rb") as file:
             end = file.seek(0, os.SEEK_END)
@@ -260,7 +272,7 @@ def whole_lines(path: Path) -> tuple[int, float]:
                     return start + at + 1, changed_at
                 end = start
     except FileNotFoundError:
-        return 0, 0.0
+        return None
     return 0, changed_at
 
 

@@ -158,7 +158,7 @@ class RequestLog:
 
     def _write(self, records: Sequence[tuple[CallRecord, int]]) -> None:
         try:
-            for day, group in groupby((record for record, _ in records), key=lambda one: day_of(one.at)):
+            for day, group in groupby((record for record, _ in records), key=_day_of):
                 self._keep_days(day)
                 self._write_day(day, list(group))
         finally:
@@ -199,3 +199,8 @@ class RequestLog:
 
     def _erase(self, user: str) -> int:
         return sum(day_file.erase(day_file.path_of(self.folder, day), user) for day in day_file.days_in(self.folder))
+
+
+def _day_of(record: CallRecord) -> str:
+    """The day by which its id finds the record: a call that came before midnight may have begun after it."""
+    return day_of_call(record.id) or day_of(record.at)

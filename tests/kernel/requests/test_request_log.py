@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+from dataclasses import replace
 
 import pytest
 
@@ -47,6 +48,14 @@ def test_each_day_has_a_file_and_all_are_searched_the_newest_first(log):
     assert [one.id for one in find(log, limit=1)] == [new.id]
     assert [one.id for one in find(log, day="2025-06-14")] == [old.id]
     assert day_file.days_in(log.folder) == ["2025-06-15", "2025-06-14"]
+
+
+def test_a_call_that_came_before_midnight_and_began_after_it_is_found_by_its_id(log):
+    midnight = NOON - NOON % DAY
+    one = replace(record(midnight + 0.5), id=new_call_id(midnight - 0.5))
+    log.add(one)
+    assert asyncio.run(log.get(one.id)) == one
+    assert [found.id for found in find(log, day="2025-06-14")] == [one.id]
 
 
 def test_days_that_are_over_are_unlinked(log):
