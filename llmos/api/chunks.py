@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import accumulate
 from typing import Protocol
 
 from llmos.abi.json_type import Json
@@ -83,11 +82,25 @@ def text_choice(
 
 
 def _columns(scored: list[Json], start: int) -> Json:
-    """Log-probabilities in the format of completions: one list per field, and the text offset of each token."""
-    ends = accumulate((len(one["token"]) for one in scored), initial=start)
+    """Log-probabilities in the format of completions: one list per field, and the text offset of each token.
+
+    The first token of a prompt that is repeated has none.
+    """
+    offsets, at = [], start
+    for one in scored:
+        offsets.append(one.get("text_offset", at))
+        at = offsets[-1] + len(one["token"])
     return {
         "tokens": [one["token"] for one in scored],
         "token_logprobs": [one["logprob"] for one in scored],
-        "top_logprobs": [{top["token"]: top["logprob"] for top in one["top_logprobs"]} for one in scored],
-        "text_offset": list(ends)[:-1],
+        "top_logprobs": [None if one["logprob"] is None else _alternatives(one["top_logprobs"]) for one in scored],
+        "text_offset": offsets,
     }
+
+
+def _alternatives(tops: list[Json]) -> dict[str, float]:
+    """The likeliest tokens by their text; of two with the same text the likelier."""
+    found: dict[str, float] = {}
+    for top in tops:
+        found.setdefault(top["token"], top["logprob"])
+    return found

@@ -19,11 +19,12 @@ from llmos.api.call_service import CallApi, Field, Wanted
 from llmos.api.chunks import ChatChoices, Choices, TextChoices, chat_logprobs, text_choice
 from llmos.api.endpoint import Bodies, Endpoint, Media, Reply, reply
 from llmos.api.openai_schemas import ChatRequest, CompletionRequest, Sampled, StreamOptions
-from llmos.api.openai_unsupported import parse_supported
+from llmos.api.openai_unsupported import COMPLETIONS, parse_supported
 from llmos.api.rules import Rule, headers_of, naming_rule, rename_key
 from llmos.api.stream import DONE, EVENTS, ServerSentEvents, event, fault
-from llmos.api.texts import are_token_ids, texts_of
+from llmos.api.texts import texts_of
 from llmos.tasks.schema import Enforced
+from llmos.tasks.token_ids import are_ids
 
 MESSAGES = Field("messages", is_openai=True)
 LAST = f"data: {DONE}\n\n".encode()
@@ -71,9 +72,10 @@ def _asked_chat(given: dict[str, Json]) -> OpenAICall:
 
 
 def _asked_completion(given: dict[str, Json]) -> OpenAICall:
-    body = parse_supported(given, CompletionRequest)
+    body = parse_supported(given, CompletionRequest, COMPLETIONS)
     rule, prompts = body.rule(), _prompts(body.prompt)
-    return OpenAICall(body, prompts, body.params(rule), rule, body.left_out(rule), isinstance(body.prompt, list))
+    is_list = isinstance(body.prompt, list) and not are_ids(body.prompt)
+    return OpenAICall(body, prompts, body.params(rule), rule, body.left_out(rule), is_list)
 
 
 class OpenAI:
@@ -197,13 +199,9 @@ def _usage(tokens: Tokens) -> TokenUsage:
 
 
 def _prompts(prompt: str | list[Json]) -> list[Json]:
-    prompts = [prompt] if isinstance(prompt, str) else prompt
+    """The prompts of a body: one text or its tokens' ids, or a list of such."""
+    prompts = [prompt] if isinstance(prompt, str) or are_ids(prompt) else prompt
     if not prompts:
         raise BadInput("prompt is an empty list. Send at least one text", key="prompt", reason="empty")
-    if are_token_ids(prompts):
-        raise BadInput(
-            "prompt must be a string or a list of strings; token ids are not supported yet",
-            key="prompt",
-            reason="token_ids",
-        )
-    return texts_of(prompts, "prompt")
+    texts_of(["" if are_ids(one) else one for one in prompts], "prompt")
+    return [{"prompt": one} if are_ids(one) else one for one in prompts]

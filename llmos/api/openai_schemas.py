@@ -97,12 +97,18 @@ TOOLS = ("tools", "tool_choice", "parallel_tool_calls")
 
 
 class CompletionRequest(Sampled, kw_only=True, forbid_unknown_fields=True):
-    """A text that continues each prompt. `logprobs` is how many of the likeliest tokens to list."""
+    """A text that continues each prompt: a text, or the ids of its tokens, or a list of such.
+
+    `logprobs` is how many of the likeliest tokens to list. With `echo` the prompt comes first, and may come alone
+    (`max_tokens` 0), with the log-probabilities of its own tokens.
+    """
 
     prompt: str | list[Json]
     logprobs: int | bool | None = None
+    echo: bool | None = None
 
     def params(self, rule: Rule | None) -> dict[str, Json]:
+        said = Sampled.params(self, rule) | ({"echo": True} if self.echo else {})
         if self.logprobs is None or self.logprobs is False:
-            return Sampled.params(self, rule)
-        return Sampled.params(self, rule) | {"logprobs": True, "top_logprobs": int(self.logprobs)}
+            return said
+        return said | {"logprobs": True, "top_logprobs": int(self.logprobs)}

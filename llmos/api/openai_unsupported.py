@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import msgspec
@@ -94,6 +94,7 @@ class Unsupported:
 
 
 OPENAI = Unsupported(HINTS, NEUTRAL, UNSET, WITHIN)
+COMPLETIONS = replace(OPENAI, neutral={key: value for key, value in NEUTRAL.items() if key != "echo"})
 
 
 def parse_supported(body: dict[str, Json], kind: type[T], unsupported: Unsupported = OPENAI) -> T:

@@ -264,6 +264,8 @@ class ExternalEngine(BaseOnly):
         one, room = job.rendered[index], min(self._writer.room, self._writer.capacity)
         settings = with_tool_rule(wish, one.context).for_answer(index % wish.n)
         self._writer.check(settings)
+        if settings.echo:
+            raise BadInput(f"The engine {self.name} repeats no prompt. Ask another engine: pytorch", key="echo")
         for token, _ in settings.logit_bias:
             if token >= self._writer.vocabulary:
                 raise BadInput(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from llmos.tasks.zeroshot import describe_labels
 
 DIM = 32
 WORDS = ("yes", "the", "box", "hears", "you", "and", "answers", "from", "nothing", "but", "a", "hash")
+PROMPT_WORD = re.compile(r"\s*\S+")
 MAX_NEW_TOKENS = 8
 LABELS = ("A", "B")  # the labels of a base without labels of its own
 
@@ -40,13 +42,16 @@ class Written:
     words: list[str]
     reason: str
     top_logprobs: int | None
+    echo: str = ""  # the prompt, until it was said
 
     def output(self, task_name: str, count: int) -> Json:
-        """The next `count` words as a piece of the task's answer."""
+        """The next `count` words as a piece of the task's answer; the prompt is in front of the first."""
         said, self.words = self.words[:count], self.words[count:]
-        raw: Json = {"text": "".join(said), "finish_reason": None if self.words else self.reason}
+        raw: Json = {"text": self.echo + "".join(said), "finish_reason": None if self.words else self.reason}
         if self.top_logprobs is not None:
-            raw["logprobs"] = [_score_word(word, self.top_logprobs) for word in said]
+            raw["logprobs"] = _score_prompt(self.echo, self.top_logprobs)
+            raw["logprobs"] += [_score_word(word, self.top_logprobs) for word in said]
+        self.echo = ""
         return task(task_name).parse(raw, Rendered([]), Settings(), {})
 
 
@@ -225,7 +230,12 @@ def _write_answers(call: Call, checked: list[Json]) -> list[Written]:
     count = min(settings.max_tokens, MAX_NEW_TOKENS)
     reason = "stop" if count == MAX_NEW_TOKENS else "length"
     return [
-        Written(_words(call.model, _text(one), (settings.seed or 0) + k, count), reason, settings.top_logprobs)
+        Written(
+            _words(call.model, _text(one), (settings.seed or 0) + k, count),
+            reason,
+            settings.top_logprobs,
+            _text(one) if settings.echo else "",
+        )
         for one in checked
         for k in range(settings.n)
     ]
@@ -234,6 +244,12 @@ def _write_answers(call: Call, checked: list[Json]) -> list[Written]:
 def _words(model: str, text: str, seed: int, count: int) -> list[str]:
     words = [WORDS[_hash(model, text, str(seed), str(i)) % len(WORDS)] for i in range(count)]
     return [word if i == 0 else f" {word}" for i, word in enumerate(words)]
+
+
+def _score_prompt(prompt: str, top: int) -> list[Json]:
+    """The entries of a prompt's words, each with the blanks before it; nothing precedes the first."""
+    found = [{**_score_word(one[0], top), "text_offset": one.start()} for one in PROMPT_WORD.finditer(prompt)]
+    return [{**one, "logprob": None, "top_logprobs": []} if not i else one for i, one in enumerate(found)]
 
 
 def _score_word(word: str, top: int) -> Json:
@@ -276,6 +292,8 @@ def _text(one: Json) -> str:
         for key in ("text", "prompt"):
             if isinstance(one.get(key), str):
                 return str(one[key])
+        if isinstance(one.get("prompt"), list):
+            return " ".join(map(str, one["prompt"]))
         if isinstance(one.get("tokens"), list):
             return " ".join(map(str, one["tokens"]))
         if isinstance(one.get("messages"), list):

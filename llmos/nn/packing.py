@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import accumulate, chain
 from typing import Any
 
 import torch
@@ -114,14 +114,25 @@ def _outputs(
     )
 
 
-def next_logits(causal: nn.Module, packed: Packed, kvs: Sequence[SequenceCache]) -> Tensor:
-    """The next token's logits of each sequence, [sequences, vocabulary]; each continues as in `forward`."""
+def next_logits(
+    causal: nn.Module, packed: Packed, kvs: Sequence[SequenceCache], counts: Sequence[int] | None = None
+) -> Tensor:
+    """The next token's logits of each sequence, [sequences, vocabulary]; each continues as in `forward`.
+
+    With `counts`, the logits after so many last tokens of each sequence, [tokens, vocabulary].
+    """
     if causal.config._attn_implementation != NAME:  # type: ignore[union-attr]  # as above
         raise BadInput(
             f"{type(causal).__name__} has its own attention; it can embed here, but not generate",
             architecture=type(causal).__name__,
         )
-    lasts = torch.tensor(packed.lengths, device=packed.ids.device).cumsum(0) - 1
+    ends = list(accumulate(packed.lengths))
+    places = (
+        ends
+        if counts is None
+        else [i for end, n in zip(ends, counts, strict=True) for i in range(end - n + 1, end + 1)]
+    )
+    lasts = torch.tensor(places, device=packed.ids.device) - 1
     out = causal(
         input_ids=packed.ids,
         position_ids=packed.positions,

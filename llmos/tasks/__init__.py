@@ -112,13 +112,15 @@ class Rendered:
 
     An input with several sequences (a query and its documents, the windows of a passage) has them in `parts`; `parse`
     then gets a list with one raw answer for each. Inputs of one call may share a part: the same list is computed once.
-    `opening` is the beginning of the answer for an encoder-decoder that is instructed this way.
+    `opening` is the beginning of the answer for an encoder-decoder that is instructed this way. `text` is what the ids
+    were made of, where an answer repeats it.
     """
 
     ids: list[int]
     context: Json = None
     parts: tuple[list[int], ...] = ()
     opening: tuple[int, ...] = ()
+    text: str | None = None
 
     @property
     def sequences(self) -> tuple[list[int], ...]:

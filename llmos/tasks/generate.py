@@ -9,10 +9,11 @@ from dataclasses import dataclass, fields, replace
 from llmos.abi.error import BadInput
 from llmos.abi.json_type import Json
 from llmos.abi.task import OBJECTIVE, PREFERENCES, Family, Output, TaskSpec
-from llmos.tasks import Rendered, Settings, Tokenizer, TrainingTokenizer, encoder_decoder, sft_example
+from llmos.tasks import Encoded, Rendered, Settings, Tokenizer, TrainingTokenizer, encoder_decoder, sft_example
 from llmos.tasks.grammar import PARAMS as GRAMMARS
 from llmos.tasks.grammar import Grammar, grammar_of
 from llmos.tasks.text import check_chars, limit_of, may_cut, part_of, quote_value, text_of, too_long, whole
+from llmos.tasks.token_ids import are_ids, check_ids
 
 MAX_STOPS = 16
 MAX_STOP_CHARS = 256
@@ -29,7 +30,8 @@ class Sampling:
     """The sampling settings of a request. Temperature 0 is greedy; top_k 0 and top_p 1 filter nothing.
 
     `presence_penalty` and `frequency_penalty` count tokens of the answer, `repetition_penalty` of the prompt as well.
-    Each input has `n` answers; the k-th is seeded with `seed` + k. `top_logprobs` None: no log-probabilities.
+    Each input has `n` answers; the k-th is seeded with `seed` + k. `top_logprobs` None: no log-probabilities. With
+    `echo` an answer begins with its prompt, and its log-probabilities with those of the prompt's tokens.
     """
 
     temperature: float = 0.7
@@ -46,20 +48,27 @@ class Sampling:
     max_tokens: int = 256
     top_logprobs: int | None = None
     grammar: Grammar | None = None
+    echo: bool = False
 
     def for_answer(self, number: int) -> Sampling:
         """The settings of one of the `n` answers to an input."""
         return self if self.seed is None else replace(self, seed=_wrap_seed(self.seed + number))
 
 
-PARAMS = frozenset({f.name for f in fields(Sampling)} | {"logprobs", "cache_salt", *GRAMMARS})
+ECHO = "echo"
+# echo is of generate alone: no other task's prompt is its input
+PARAMS = frozenset({f.name for f in fields(Sampling)} | {"logprobs", "cache_salt", *GRAMMARS}) - {ECHO}
 
 
+@dataclass(frozen=True, slots=True)
 class Generate:
     """`parse` takes {"text", "finish_reason"}: the whole continuation, or its newest piece (finish_reason None).
 
-    With log-probabilities it also takes {"logprobs"}: one entry for each token of the text.
+    With log-probabilities it also takes {"logprobs"}: one entry for each token of the text. A prompt is a text, or the
+    ids of its tokens.
     """
+
+    echoes: bool = False
 
     spec = TaskSpec(
         name="generate",
@@ -68,30 +77,46 @@ class Generate:
         primary_metric="likelihood",
         about="Text that continues a prompt.",
         head=None,
-        params=PARAMS,
+        params=PARAMS | {ECHO},
         settings=(OBJECTIVE, PREFERENCES),
         is_open_ended=True,
         example_input="Once upon a time",
         example_output={"text": " there was a queen.", "finish_reason": "stop"},
     )
 
+    def with_params(self, params: dict[str, Json]) -> Generate:
+        """The task with a call's params."""
+        return Generate(wants_echo(params))
+
     def check(self, data: Json) -> Json:
-        return {"prompt": text_of(data, "prompt")}
+        given = data.get("prompt") if isinstance(data, dict) else data
+        return {"prompt": list(given) if are_ids(given) else text_of(data, "prompt")}
 
     def render(self, inputs: Sequence[Json], tokenizer: Tokenizer, settings: Settings) -> list[Rendered]:
         """Render prompts with room for at least one token; if a prompt is cut, its end is kept."""
         if tokenizer.reader is not None:  # an encoder-decoder's answer takes no room of the input
+            if any(not isinstance(one["prompt"], str) for one in inputs):
+                raise BadInput("A base with an encoder reads texts here. Send a text", reason="token_ids")
             return [
                 encoder_decoder.render_source(encoder_decoder.EncoderDecoderInput(), one["prompt"], tokenizer, settings)
                 for one in inputs
             ]
         limit = limit_of(settings) - 1
         prompts = [one["prompt"] for one in inputs]
-        parts = [_read(prompt, tokenizer, limit, settings) for prompt in prompts]
+        texts = [prompt for prompt in prompts if isinstance(prompt, str)]
+        parts = [_read(prompt, tokenizer, limit, settings) for prompt in texts]
+        read = iter(zip(tokenizer.encode(parts) if parts else [], parts, texts, strict=True))
         return [
-            Rendered(_fit(one.ids, limit, settings, is_whole=len(part) == len(prompt)))
-            for one, part, prompt in zip(tokenizer.encode(parts), parts, prompts, strict=True)
+            self._render_text(*next(read), limit, settings)
+            if isinstance(prompt, str)
+            else Rendered(_fit(check_ids(prompt, tokenizer), limit, settings))
+            for prompt in prompts
         ]
+
+    def _render_text(self, one: Encoded, part: str, prompt: str, limit: int, settings: Settings) -> Rendered:
+        ids = _fit(one.ids, limit, settings, is_whole=len(part) == len(prompt))
+        is_whole = len(part) == len(prompt) and len(ids) == len(one.ids)
+        return Rendered(ids, text=prompt if self.echoes and is_whole else None)
 
     def teach(self, asked: Json, answer: Json, tokenizer: TrainingTokenizer, settings: Settings) -> Rendered:
         if tokenizer.reader is not None:
@@ -109,6 +134,15 @@ class Generate:
         return {"text": raw["text"], **ending(raw)}
 
 
+def wants_echo(params: dict[str, Json]) -> bool:
+    """Whether the answer begins with its prompt; BadInput for a value that is neither true nor false."""
+    value = params.get(ECHO)
+    if value is not None and not isinstance(value, bool):
+        said = f"{ECHO} is {quote_value(value)}; it must be true or false"
+        raise BadInput(said, key=ECHO, value=quote_value(value))
+    return bool(value)
+
+
 def salt_of(params: dict[str, Json]) -> str:
     """A salt for the prefix cache: only requests with the same salt share prefixes; empty for none."""
     return whole("cache_salt", str(params.get("cache_salt") or ""))
@@ -121,7 +155,7 @@ def ending(raw: Json) -> dict[str, Json]:
 
 def sampling(params: dict[str, Json]) -> Sampling:
     """The sampling settings in the params; BadInput that names the first invalid value."""
-    default = Sampling()
+    default, echo = Sampling(), wants_echo(params)
     return Sampling(
         temperature=_number(params, "temperature", default.temperature, 0, 2),
         top_p=_number(params, "top_p", default.top_p, 0, 1),
@@ -134,9 +168,10 @@ def sampling(params: dict[str, Json]) -> Sampling:
         seed=None if params.get("seed") is None else _whole(params, "seed", 0, -(2**63), 2**63 - 1),
         n=_whole(params, "n", default.n, 1, MAX_ANSWERS),
         stop=_stops(params.get("stop")),
-        max_tokens=_whole(params, "max_tokens", default.max_tokens, 1, MAX_TOKENS),
+        max_tokens=_whole(params, "max_tokens", default.max_tokens, 0 if echo else 1, MAX_TOKENS),
         top_logprobs=_top_logprobs(params),
         grammar=grammar_of(params),
+        echo=echo,
     )
 
 

@@ -88,7 +88,7 @@ class ServedTokenizer:
         data, found, at, first = text.encode(), [], 0, 0
         for i in ids:
             piece = self._names[i].encode() if i in self._names else written.get(i) or self.decode([i]).encode()
-            if not data.startswith(piece, at) and data.startswith(piece[1:], at):
+            if piece.startswith(b" ") and not data.startswith(piece, at) and data.startswith(piece[1:], at):
                 piece = piece[1:]  # the space that SentencePiece puts before a text
             if not data.startswith(piece, at):
                 found.append(TokenPiece(i, piece.decode(errors="replace"), i in self._names))

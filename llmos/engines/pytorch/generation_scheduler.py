@@ -160,7 +160,7 @@ class GenerationScheduler:
                 limit=self.pool.capacity,
             )
         start = origin(job.model.ref, *job.model.files, salt, *map(str, () if source is None else source.ids))
-        kv = SequenceCache(self.pool, start, generation.ids)
+        kv = SequenceCache(self.pool, start, generation.cacheable)
         return RunningSequence(generation, kv, source, job=job, index=index, cost=cost)
 
     def _admit(self) -> None:
@@ -236,7 +236,7 @@ class GenerationScheduler:
         self.preempted += 1
         self._live.remove(stream)
         stream.release()
-        stream.kv.expect(stream.generation.ids)
+        stream.kv.expect(stream.generation.cacheable)
         stream.generation.again()
         insort(self._waiting, stream, key=_place)
 
@@ -312,10 +312,12 @@ def _advance(row: list[TokenGrant]) -> Iterator[Chunk]:
         found = [(stream.job.model, stream.source) for stream in new.values() if stream.source is not None]
         with applying_adapters((model, len(source.ids)) for model, source in found):
             read_sources(loaded, [source for _, source in found])
+    counts = [stream.generation.logits_of(len(ids)) for stream, ids in row]
     with applying_adapters((stream.job.model, len(ids)) for stream, ids in row):
-        logits = compute_logits(loaded, row)
-    are_numbers = logits.amax(-1).isfinite().tolist()
-    for (stream, ids), scores, is_number in zip(row, logits, are_numbers, strict=True):
+        logits = compute_logits(loaded, row, counts)
+    are_numbers = logits.amax(-1).isfinite()
+    rows = zip(row, logits.split(counts), (one.all() for one in are_numbers.split(counts)), strict=True)
+    for (stream, ids), scores, is_number in rows:
         if not is_number:
             stream.kv.wipe()
             if stream.source is not None:

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from llmos.abi.error import BadInput
 from llmos.nn.generation import encoder_state
+from llmos.nn.generation.echo import Echo
 from llmos.nn.generation.encoder_state import EncoderState
 from llmos.nn.generation.kv_cache import SequenceCache
 from llmos.nn.generation.sequence import Generation
@@ -70,7 +72,10 @@ def opening_of(loaded: Loaded, prompt: Rendered) -> tuple[Sequence[int], int]:
 def begin_generation(loaded: Loaded, prompt: Rendered, settings: Sampling) -> Generation:
     """The answer to a prompt, of which nothing is computed yet; raises TooLong where it has no room."""
     opening, room = opening_of(loaded, prompt)
-    return Generation(opening, settings, loaded.tokenizer, loaded.ends, room, loaded.rules)
+    echo = Echo(prompt.ids, prompt.text, loaded.tokenizer, settings.top_logprobs) if settings.echo else None
+    if echo is not None and loaded.reader is not None:
+        raise BadInput("A base with an encoder continues no prompt, so it repeats none. Leave out echo", key="echo")
+    return Generation(opening, settings, loaded.tokenizer, loaded.ends, room, loaded.rules, echo)
 
 
 def read_sources(loaded: Loaded, sources: Sequence[EncoderState]) -> None:
@@ -79,12 +84,17 @@ def read_sources(loaded: Loaded, sources: Sequence[EncoderState]) -> None:
     encoder_state.read(loaded.causal, packed, [source.kv for source in sources])
 
 
-def compute_logits(loaded: Loaded, row: Sequence[tuple[CachedSequence, Sequence[int]]]) -> Tensor:
-    """The next token's logits after each sequence's next tokens, [sequences, vocabulary]; all sources are read."""
+def compute_logits(
+    loaded: Loaded, row: Sequence[tuple[CachedSequence, Sequence[int]]], counts: Sequence[int] | None = None
+) -> Tensor:
+    """The next token's logits after each sequence's next tokens, [sequences, vocabulary]; all sources are read.
+
+    With `counts`, those after so many last tokens of each sequence, [tokens, vocabulary].
+    """
     assert loaded.causal is not None, "only a base with a next-token layer generates"
     kvs = [sequence.kv for sequence, _ in row]
     packed = pack([ids for _, ids in row], loaded.device, [kv.length for kv in kvs])
     sources = [sequence.source.kv for sequence, _ in row if sequence.source is not None]
     if sources:
         return encoder_state.next_logits(loaded.causal, packed, kvs, sources)
-    return next_logits(loaded.causal, packed, kvs)
+    return next_logits(loaded.causal, packed, kvs, counts)

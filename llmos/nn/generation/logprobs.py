@@ -33,9 +33,11 @@ class Logprobs:
         return gone
 
     def _entry(self, scored: TokenLogprob) -> Json:
-        top = [self._token_entry(token, logprob) for token, logprob in scored.top]
-        return {**self._token_entry(scored.token, scored.logprob), "top_logprobs": top}
+        top = [token_entry(self._tokenizer, token, logprob) for token, logprob in scored.top]
+        return {**token_entry(self._tokenizer, scored.token, scored.logprob), "top_logprobs": top}
 
-    def _token_entry(self, token: int, logprob: float) -> Json:
-        data = self._tokenizer.bytes_of(token)
-        return {"token": data.decode(errors="replace"), "bytes": list(data), "logprob": logprob}
+
+def token_entry(tokenizer: FastTokenizer, token: int, logprob: float | None) -> dict[str, Json]:
+    """A token with its log-probability; None for the first one of a text, which nothing precedes."""
+    data = tokenizer.bytes_of(token)
+    return {"token": data.decode(errors="replace"), "bytes": list(data), "logprob": logprob}

@@ -152,6 +152,15 @@ def score(logits: Tensor, token: int, top: int) -> TokenLogprob:
     return TokenLogprob(token, float(logprobs[token]), tuple(zip(ids.tolist(), best.tolist(), strict=True)))
 
 
+def score_all(logits: Tensor, tokens: Sequence[int], top: int) -> list[TokenLogprob]:
+    """As `score`, for one token of each row of logits, [tokens, vocabulary]."""
+    logprobs = logits.float().log_softmax(-1).clamp(min=LEAST)
+    best, ids = logprobs.topk(min(top, logprobs.shape[-1]))
+    chosen = logprobs.gather(-1, torch.tensor(tokens, device=logits.device).unsqueeze(-1)).squeeze(-1)
+    rows = zip(tokens, chosen.tolist(), ids.tolist(), best.tolist(), strict=True)
+    return [TokenLogprob(token, one, tuple(zip(found, likely, strict=True))) for token, one, found, likely in rows]
+
+
 def _shifts(settings: Sampling) -> bool:
     penalties = (settings.presence_penalty, settings.frequency_penalty, settings.repetition_penalty - 1)
     return any(penalties) or bool(settings.logit_bias)

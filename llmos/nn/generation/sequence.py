@@ -13,6 +13,7 @@ from torch import Tensor
 
 from llmos.abi.error import BadInput, TooLong
 from llmos.abi.json_type import Json
+from llmos.nn.generation.echo import Echo
 from llmos.nn.generation.generation_constraints import GenerationConstraints
 from llmos.nn.generation.logprobs import Logprobs
 from llmos.nn.generation.sampling import Sampler, check_biases
@@ -34,7 +35,9 @@ class Generation:
         ends: frozenset[int],
         room: int,
         rules: GenerationConstraints | None = None,
+        echo: Echo | None = None,
     ) -> None:
+        """`echo` is the end of the prompt that the text begins with, if the settings ask for it."""
         if len(prompt) + settings.max_tokens > room:
             what, way_out = "prompt", "Shorten the prompt or ask for fewer"
             if rules is not None:
@@ -61,6 +64,22 @@ class Generation:
         self._text = tokenizer.stream()
         self._ends = ends
         self._held = StopBuffer(settings.stop)
+        self._echo = echo
+        self._echo_start = 0 if echo is None else len(prompt) - echo.size
+        self._echoed: list[Json] = []  # entries that were not said yet
+
+    @property
+    def cacheable(self) -> Sequence[int]:
+        """The tokens that need no computing if they are in the KV cache: all, but for those still to be scored."""
+        return (
+            self._ids
+            if self._echo is None or not self._echo.left
+            else self._ids[: self._echo_start + self._echo.scored]
+        )
+
+    def logits_of(self, count: int) -> int:
+        """After how many of the next `count` tokens the logits are needed: the last, or all while they are scored."""
+        return count if self._echo is not None and self._echo.left else 1
 
     @property
     def ids(self) -> Sequence[int]:
@@ -96,16 +115,41 @@ class Generation:
         self._done = 0
 
     def advance(self, count: int, logits: Tensor) -> str:
-        """Record that `count` tokens were computed, with the last one's logits; returns text that is now final."""
+        """Record that `count` tokens were computed, with the last one's logits, [vocabulary], or those of `logits_of`
+        last ones, [tokens, vocabulary]; returns text that is now final."""
+        rows = logits if logits.dim() > 1 else logits.unsqueeze(0)
+        if self._echo is not None and self._echo.left:
+            self._echo.score(self._done + count - len(rows) - self._echo_start, rows)
         self._done += count
-        said = "" if self.tokens_left else self._take(self._sampler.choose(self._allow(logits)))
+        if self.tokens_left:
+            return ""
+        said = self._repeat()
         self.text += said
-        return said
+        made = self._end_at_once() if not self._settings.max_tokens else self._choose(rows[-1])
+        self.text += made
+        return said + made
+
+    def _choose(self, logits: Tensor) -> str:
+        return self._take(self._sampler.choose(self._allow(logits)))
+
+    def _repeat(self) -> str:
+        """The prompt's text, when all of it has been computed for the first time."""
+        if self._echo is None:
+            return ""
+        echo, self._echo = self._echo, None
+        self._echoed = echo.entries() if self.has_logprobs else []
+        return echo.text
+
+    def _end_at_once(self) -> str:
+        """The end of an answer that may have no token of its own."""
+        self.finish_reason = LENGTH
+        return ""
 
     def logprobs(self) -> list[Json]:
         """Log-probabilities of the tokens whose text was released since the last call."""
         is_all = self.finish_reason is not None and not self._held.is_stopped
-        return self._logprobs.entries_up_to(len(self.text), is_all=is_all)
+        echoed, self._echoed = self._echoed, []
+        return echoed + self._logprobs.entries_up_to(len(self.text), is_all=is_all)
 
     def _allow(self, logits: Tensor) -> Tensor:
         return logits if self._rules is None else self._rules.apply(logits, self._ids)
