@@ -1,4 +1,4 @@
-"""A prompt that its answer repeats: log-probabilities as transformers has them, whole or in chunks, alone or beside others."""
+"""A prompt that its answer repeats: as likely as transformers finds it, whole or in chunks, alone or beside others."""
 
 from __future__ import annotations
 
