@@ -90,7 +90,7 @@ class Generate:
 
     def check(self, data: Json) -> Json:
         given = data.get("prompt") if isinstance(data, dict) else data
-        return {"prompt": list(given) if are_ids(given) else text_of(data, "prompt")}
+        return {"prompt": list(given) if given is not None and are_ids(given) else text_of(data, "prompt")}
 
     def render(self, inputs: Sequence[Json], tokenizer: Tokenizer, settings: Settings) -> list[Rendered]:
         """Render prompts with room for at least one token; if a prompt is cut, its end is kept."""
