@@ -70,10 +70,11 @@ $(INFINITY)/.peers: bench/requirements-infinity.txt | $(VENV)/.runtime
 .PHONY: $(INFINITY)
 $(INFINITY): $(INFINITY)/.peers  ## the one peer whose pins clash, in an environment of its own
 
-$(CLIENTS)/.installed: tests/clients/requirements.txt tests/clients/node/package.json | $(VENV)/.dev
+# All versions are pinned, also of what the clients need in turn: pip looks for none, which took it the better part of an hour.
+$(CLIENTS)/.installed: tests/clients/requirements.txt tests/clients/constraints.txt tests/clients/node/package.json | $(VENV)/.dev
 	@echo "· installing other people's clients in $(CLIENTS)"
 	@$(BIN)/python -m venv $(CLIENTS)
-	@$(CLIENTS)/bin/python -m pip --disable-pip-version-check install --quiet --no-compile $(PIP_FLAGS) -r $< \
+	@$(CLIENTS)/bin/python -m pip --disable-pip-version-check install --quiet --no-compile $(PIP_FLAGS) -r $< -c tests/clients/constraints.txt \
 	  || $(call HINT,the clients in tests/clients/requirements.txt could not be installed; pip said why above)
 	@mkdir -p $(CLIENTS)/node && cp tests/clients/node/package.json $(CLIENTS)/node/
 	@if command -v npm >/dev/null; then npm --prefix $(CLIENTS)/node install --no-audit --no-fund --silent; \

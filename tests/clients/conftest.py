@@ -5,6 +5,7 @@ A lane of its own (`make clients`) with its own environment, for these libraries
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -42,13 +44,22 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 @dataclass(frozen=True)
 class Server:
-    """Where the daemon of this run answers."""
+    """Where the daemon of this run answers, and the folder that it owns."""
 
     url: str
+    home: Path
 
     @property
     def v1(self) -> str:
         return f"{self.url}/v1"
+
+    def tokenizer(self, model: str) -> Path:
+        """The folder with the tokenizer of a model that writes, in transformers' files; the model is loaded for it."""
+        body = json.dumps({"model": model, "prompt": "hello", "max_tokens": 1}).encode()
+        asked = Request(f"{self.v1}/completions", body, {"Content-Type": "application/json"})
+        with urlopen(asked, timeout=300) as answer:
+            assert answer.status == 200
+        return next(self.home.glob("resident/*/chat_template.jinja")).parent
 
 
 def _command(environ: dict[str, str]) -> Callable[..., None]:
@@ -63,7 +74,9 @@ def _command(environ: dict[str, str]) -> Callable[..., None]:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A daemon with both starter models and a classifier, for this run alone; or the one at LLMOS_CLIENTS_URL."""
     if "LLMOS_CLIENTS_URL" in os.environ:
-        yield Server(os.environ["LLMOS_CLIENTS_URL"])
+        yield Server(
+            os.environ["LLMOS_CLIENTS_URL"], Path(os.environ.get("LLMOS_CLIENTS_HOME", "~/.llmos")).expanduser()
+        )
         return
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
@@ -77,6 +90,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         rows = home / "tickets.csv"
         rows.write_text("text,label\n" + "".join(f"{one},delivery\n{other},billing\n" for one, other in PAIRS))
         llmos("train", "classify", "--data", str(rows), "--base", "minilm", "--name", "tickets", "--epochs", "4")
-        yield Server(f"http://127.0.0.1:{port}")
+        yield Server(f"http://127.0.0.1:{port}", home)
     finally:
         llmos("down")

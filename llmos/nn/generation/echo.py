@@ -34,14 +34,14 @@ class Echo:
         return len(self._ids)
 
     @property
-    def left(self) -> int:
+    def remaining(self) -> int:
         """The number of tokens that are still to be scored."""
         return 0 if self._top is None else max(0, len(self._ids) - 1 - len(self._scored))
 
     @property
-    def scored(self) -> int:
+    def scored_count(self) -> int:
         """The number of first tokens whose logits are needed no more."""
-        return len(self._ids) if not self.left else len(self._scored)
+        return len(self._ids) if not self.remaining else len(self._scored)
 
     def score(self, start: int, logits: Tensor) -> None:
         """Score the tokens behind those from `start` on, whose logits these are, [tokens, vocabulary]."""

@@ -73,13 +73,13 @@ class Generation:
         """The tokens that need no computing if they are in the KV cache: all, but for those still to be scored."""
         return (
             self._ids
-            if self._echo is None or not self._echo.left
-            else self._ids[: self._echo_start + self._echo.scored]
+            if self._echo is None or not self._echo.remaining
+            else self._ids[: self._echo_start + self._echo.scored_count]
         )
 
     def logits_of(self, count: int) -> int:
         """After how many of the next `count` tokens the logits are needed: the last, or all while they are scored."""
-        return count if self._echo is not None and self._echo.left else 1
+        return count if self._echo is not None and self._echo.remaining else 1
 
     @property
     def ids(self) -> Sequence[int]:
@@ -118,7 +118,7 @@ class Generation:
         """Record that `count` tokens were computed, with the last one's logits, [vocabulary], or those of `logits_of`
         last ones, [tokens, vocabulary]; returns text that is now final."""
         rows = logits if logits.dim() > 1 else logits.unsqueeze(0)
-        if self._echo is not None and self._echo.left:
+        if self._echo is not None and self._echo.remaining:
             self._echo.score(self._done + count - len(rows) - self._echo_start, rows)
         self._done += count
         if self.tokens_left:

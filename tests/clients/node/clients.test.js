@@ -1,7 +1,7 @@
 // openai, ollama and Vercel's ai, from node: chat, responses, stream helpers, tools, structured output, embeddings, errors.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import OpenAI, { BadRequestError, NotFoundError } from "openai";
+import OpenAI, { BadRequestError, NotFoundError, toFile } from "openai";
 import { zodResponseFormat } from "openai/helpers/zod";
 import { createOpenAI } from "@ai-sdk/openai";
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
@@ -162,4 +162,41 @@ test("openai: a response answers and streams the same", async () => {
   let text = "";
   for await (const one of client.responses.stream(said)) if (one.type === "response.output_text.delta") text += one.delta;
   assert.equal(text, plain.output_text);
+});
+const boxes = Array.from({ length: 20 }, (_, i) => ({
+  messages: [
+    { role: "user", content: `What is the colour of box ${i}?` },
+    { role: "assistant", content: `Box ${i} is ${["red", "blue"][i % 2]}.` },
+  ],
+}));
+const jsonl = (rows) => Buffer.from(rows.map((one) => `${JSON.stringify(one)}\n`).join(""));
+const ended = async (read, states) => {
+  for (;;) {
+    const one = await read();
+    if (states.includes(one.status)) return one;
+    await new Promise((resolve) => setTimeout(resolve, 500));
+  }
+};
+test("openai: a script goes from rows to a model that answers", { timeout: 560_000 }, async () => {
+  const sent = await client.files.create({ file: await toFile(jsonl(boxes), "boxes.jsonl"), purpose: "fine-tune" });
+  assert.equal((await client.files.content(sent.id).then((one) => one.text())).split("\n").length, 21);
+  const method = { type: "supervised", supervised: { hyperparameters: { n_epochs: 1, batch_size: 4 } } };
+  const job = await client.fineTuning.jobs.create({ model: "smollm2", training_file: sent.id, suffix: "node", seed: 1, method });
+  const done = await ended(() => client.fineTuning.jobs.retrieve(job.id), ["succeeded", "failed", "cancelled"]);
+  assert.equal(done.status, "succeeded", JSON.stringify(done.error));
+  const events = [];
+  for await (const one of client.fineTuning.jobs.listEvents(job.id)) events.push(one.type);
+  assert.ok(events.includes("metrics"));
+  const made = await client.chat.completions.create({ ...calm, model: done.fine_tuned_model, messages: boxes[3].messages.slice(0, 1), max_tokens: 12 });
+  assert.equal(made.model, done.fine_tuned_model);
+  assert.ok(made.choices[0].message.content);
+  assert.equal((await client.files.delete(sent.id)).deleted, true);
+});
+test("openai: a batch answers every line", { timeout: 300_000 }, async () => {
+  const rows = Array.from({ length: 5 }, (_, i) => ({ custom_id: `t${i}`, method: "POST", url: "/v1/embeddings", body: { model: "minilm", input: `text ${i}` } }));
+  const sent = await client.files.create({ file: await toFile(jsonl(rows), "in.jsonl"), purpose: "batch" });
+  const batch = await client.batches.create({ input_file_id: sent.id, endpoint: "/v1/embeddings", completion_window: "24h" });
+  const done = await ended(() => client.batches.retrieve(batch.id), ["completed", "failed", "expired"]);
+  const lines = (await client.files.content(done.output_file_id).then((one) => one.text())).trim().split("\n").map(JSON.parse);
+  assert.deepEqual(lines.map((one) => one.custom_id), rows.map((one) => one.custom_id));
 });
