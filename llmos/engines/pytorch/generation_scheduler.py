@@ -13,6 +13,8 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import count, groupby
 
+import torch
+
 from llmos.abi.call import Chunk
 from llmos.abi.error import TooLong, fault_of
 from llmos.engines.active_call import log_fault
@@ -315,10 +317,9 @@ def _advance(row: list[TokenGrant]) -> Iterator[Chunk]:
     counts = [stream.generation.logits_of(len(ids)) for stream, ids in row]
     with applying_adapters((stream.job.model, len(ids)) for stream, ids in row):
         logits = compute_logits(loaded, row, counts)
-    are_numbers = logits.amax(-1).isfinite()
-    rows = zip(row, logits.split(counts), (one.all() for one in are_numbers.split(counts)), strict=True)
-    for (stream, ids), scores, is_number in rows:
-        if not is_number:
+    are_numbers = iter(logits.amax(-1).isfinite().tolist())
+    for (stream, ids), scores in zip(row, torch.split(logits, counts), strict=True):
+        if not all([next(are_numbers) for _ in scores]):  # a list: each sequence takes all that are its own
             stream.kv.wipe()
             if stream.source is not None:
                 stream.source.kv.wipe()
