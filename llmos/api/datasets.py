@@ -21,6 +21,7 @@ from llmos.abi.process import Process, Program, Spec
 from llmos.abi.wire import to_plain
 from llmos.api.endpoint import Bodies, Endpoint, Reply, reply
 from llmos.api.errors import CREATED
+from llmos.api.key_guard import check_models_in
 from llmos.api.models import Removed
 from llmos.api.query import Query, asked_of
 from llmos.kernel.interface import KernelInterface
@@ -171,12 +172,12 @@ class Datasets:
         if not body.ids and not any(text.strip() for text in body.texts):
             raise BadInput('Nothing to look for. Send {"texts": ["..."]}, or {"ids": ["..."]}', key="texts")
         found = await self._models.row_ids([form for text in body.texts for form in _forms(text)]) if body.texts else []
-        return await self._start(FindRows.name, {"ids": [*found, *body.ids]})
+        return await self._start(request, FindRows.name, {"ids": [*found, *body.ids]})
 
     async def start_import(self, request: Request) -> Reply:
         body = await self._bodies.read(request, IMPORT)
         args = {key: value for key, value in msgspec.structs.asdict(body).items() if value is not None}
-        return await self._start(ImportData.name, args)
+        return await self._start(request, ImportData.name, args)
 
     async def operate(self, request: Request) -> Reply:
         ref, operation = request.path_params["ref"], request.path_params["operation"]
@@ -189,9 +190,10 @@ class Datasets:
             )
         split_dataset_ref(ref)
         body = await self._bodies.read(request, OPERATION)
-        return await self._start(known[operation], {**body, "data": ref})
+        return await self._start(request, known[operation], {**body, "data": ref})
 
-    async def _start(self, program: Program, args: dict[str, Json]) -> Reply:
+    async def _start(self, request: Request, program: Program, args: dict[str, Json]) -> Reply:
+        check_models_in(request, args, makes_model=False)
         check_arguments(program, args)
         given = {key: value for key, value in args.items() if value is not None}
         spec = Spec(program, given, priority=declaration_of(program).default_priority)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from starlette.requests import Request
 from starlette.types import Scope
 
 from llmos.abi.call import CallRequest
+from llmos.abi.endpoint import is_address
 from llmos.abi.error import LlmosError, ModelNotAllowed, ModelNotFound, ScopeMissing, Unauthorized
 from llmos.abi.json_type import Json
 from llmos.abi.key import ApiKey, KeyScope
@@ -22,6 +23,7 @@ RANK = {priority: rank for rank, priority in enumerate(Priority)}  # 0 goes firs
 MOST_ESTIMATED = 8_192  # tokens of an answer: `max_tokens` may also say "as many as fit"
 BYTES_A_TOKEN = 4  # of a request's body, for the estimate that a call holds until it ends
 MODELS = "/v1/models/"
+READ_WITH = ("base", "model", "models", "teacher")  # arguments of processes that name models
 SEES_ALL = (KeyScope.DATA, KeyScope.ADMIN)
 OWN = "own_key"  # in the scope of a request of a process, without a connection: the id of the key it is for, or ""
 HOW = "Send one: Authorization: Bearer llmos_..., or x-api-key. Make one: llmos key create"
@@ -208,6 +210,18 @@ def check_model(request: Request, model: object) -> None:
     visit = visit_of(request.scope)
     if visit is not None and isinstance(model, str) and model:
         visit.check_model(model)
+
+
+def check_models_in(request: Request, args: Mapping[str, Json], *, makes_model: bool) -> None:
+    """`check_model` of all that a process's arguments name: what it reads with, and the `name` that it makes.
+
+    The `name` may be a dataset's instead. Addresses of endpoints are no models of the store.
+    """
+    for argument in (*READ_WITH, *(("name",) if makes_model else ())):
+        given = args.get(argument)
+        for model in given if isinstance(given, list) else [given]:
+            if not isinstance(model, str) or not is_address(model):
+                check_model(request, model)
 
 
 def lower_priority(request: Request, asked: Priority) -> Priority:

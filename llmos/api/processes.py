@@ -19,7 +19,7 @@ from llmos.abi.process import Priority, Process, Program, Spec
 from llmos.api.call_service import one_priority
 from llmos.api.endpoint import Bodies, Endpoint, Media, Reply, reply
 from llmos.api.errors import CREATED, shape_of
-from llmos.api.key_guard import check_model, lower_priority, permit
+from llmos.api.key_guard import check_models_in, lower_priority, permit
 from llmos.api.query import Query, asked_of
 from llmos.api.stream import EVENTS, ServerSentEvents, event
 from llmos.kernel.interface import KernelInterface
@@ -116,8 +116,7 @@ class Processes:
         body = await self._bodies.read(request, START)
         program = declaration_of(body.program)
         permit(request, program.scope)
-        for name in ("name", "model", "base", "teacher") if program.scope is not KeyScope.DATA else ():
-            check_model(request, body.args.get(name))
+        check_models_in(request, body.args, makes_model=program.scope is not KeyScope.DATA)
         check_arguments(body.program, body.args)
         asked = one_priority(body.priority, body.earlier_priority)
         priority = lower_priority(request, asked or program.default_priority)

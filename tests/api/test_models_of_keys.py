@@ -110,7 +110,34 @@ def test_feedback_on_another_s_call_is_refused_as_on_one_that_is_nowhere(ask, ke
     assert given.status_code == 201
 
 
-def test_a_training_may_not_learn_from_another_s_model(ask, kernel):
-    args = {"task": "classify", "name": "minilm-mood", "base": "minilm", "teacher": "support", "data": {"train": "a@1"}}
-    answer = ask("POST", "/v1/processes", {"program": "train", "args": args}, headers=make(kernel, models=("minilm*",)))
+@pytest.mark.parametrize(
+    ("program", "args"),
+    [
+        ("train", {"task": "classify", "name": "minilm-mood", "base": "minilm", "teacher": "support"}),
+        ("train", {"task": "classify", "name": "mood", "base": "minilm"}),
+        ("train", {"task": "classify", "name": "minilm-mood", "base": "smollm2"}),
+        ("evaluate", {"model": "support"}),
+        ("label-data", {"model": "support"}),
+        ("queue-data", {"model": "support"}),
+        ("weak-label-data", {"models": ["minilm", "support"]}),
+    ],
+)
+def test_no_process_reads_with_another_s_model(ask, kernel, program, args):
+    mine = make(kernel, models=("minilm*",))
+    started = {"program": program, "args": {**args, "data": "tickets@1"}}
+    answer = ask("POST", "/v1/processes", started, headers=mine)
     assert (answer.status_code, answer.json()["error"]["code"]) == (403, "model_not_allowed")
+    operations = {"label-data": "label", "queue-data": "queue", "weak-label-data": "weak-label"}
+    if program in operations:
+        answer = ask("POST", f"/v1/datasets/tickets@1/{operations[program]}", args, headers=mine)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (403, "model_not_allowed")
+
+
+def test_what_is_no_model_of_the_store_is_no_model_of_others(ask, kernel):
+    args = {"model": "minilm", "name": "labels", "data": "tickets@1"}
+    started = {"program": "label-data", "args": args}
+    assert ask("POST", "/v1/processes", started, headers=make(kernel, models=("minilm",))).status_code == 201
+    args = {"task": "classify", "name": "minilm-mood", "base": "minilm", "teacher": "http://localhost:1/v1#llama"}
+    started = {"program": "train", "args": {**args, "data": {"train": "tickets@1"}}}
+    answer = ask("POST", "/v1/processes", started, headers=make(kernel, models=("minilm*",)))
+    assert answer.status_code == 201, answer.text
