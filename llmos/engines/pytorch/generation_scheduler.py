@@ -319,7 +319,8 @@ def _advance(row: list[TokenGrant]) -> Iterator[Chunk]:
         logits = compute_logits(loaded, row, counts)
     are_numbers = iter(logits.amax(-1).isfinite().tolist())
     for (stream, ids), scores in zip(row, torch.split(logits, counts), strict=True):
-        if not all([next(are_numbers) for _ in scores]):  # a list: each sequence takes all that are its own
+        own = [next(are_numbers) for _ in scores]
+        if not all(own):
             stream.kv.wipe()
             if stream.source is not None:
                 stream.source.kv.wipe()
