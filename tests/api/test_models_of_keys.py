@@ -120,6 +120,8 @@ def test_feedback_on_another_s_call_is_refused_as_on_one_that_is_nowhere(ask, ke
         ("label-data", {"model": "support"}),
         ("queue-data", {"model": "support"}),
         ("weak-label-data", {"models": ["minilm", "support"]}),
+        ("augment-data", {"writer": "smollm2"}),
+        ("augment-data", {"translators": ["minilm", "smollm2"]}),
     ],
 )
 def test_no_process_reads_with_another_s_model(ask, kernel, program, args):
@@ -127,9 +129,8 @@ def test_no_process_reads_with_another_s_model(ask, kernel, program, args):
     started = {"program": program, "args": {**args, "data": "tickets@1"}}
     answer = ask("POST", "/v1/processes", started, headers=mine)
     assert (answer.status_code, answer.json()["error"]["code"]) == (403, "model_not_allowed")
-    operations = {"label-data": "label", "queue-data": "queue", "weak-label-data": "weak-label"}
-    if program in operations:
-        answer = ask("POST", f"/v1/datasets/tickets@1/{operations[program]}", args, headers=mine)
+    if program.endswith("-data"):
+        answer = ask("POST", f"/v1/datasets/tickets@1/{program.removesuffix('-data')}", args, headers=mine)
         assert (answer.status_code, answer.json()["error"]["code"]) == (403, "model_not_allowed")
 
 
