@@ -57,13 +57,32 @@ class FineTuningService:
             if job.end is not None:
                 continue
             if job.pid is None:  # a crash before anyone was told of it
-                await self._beside(self._forget, job.id)
-                continue
+                if (process := self._begun_for(job)) is None:
+                    await self._beside(self._forget, job.id)
+                    continue
+                await self._change(job.id, pid=process.pid)
+                job = self.get(job.id)
+                assert job.pid is not None, job.id
             self.by_pid[job.pid] = job.id
             if job.pid in known:
                 self.look(known[job.pid], is_start=True)
             else:
                 self._end(job.id, self._lost_end())
+
+    def _begun_for(self, job: FineTuningJob) -> Process | None:
+        """The process that was begun for a job, if the crash came before its record had it."""
+        taken = {one.pid for one in self._records.known.values()}
+        wanted = {"name": job.name, "seed": job.asked.seed}
+        return next(
+            (
+                one
+                for one in self._processes().all()
+                if one.spec.program == TRAIN
+                and one.pid not in taken
+                and {key: one.spec.args.get(key) for key in wanted} == wanted
+            ),
+            None,
+        )
 
     def all(self) -> list[FineTuningJob]:
         """Every job, the oldest first."""
@@ -140,8 +159,9 @@ class FineTuningService:
             share = int(progress.done * MOST_STEPS_SHOWN / progress.total)
             if share != step:
                 step = share
-                loss = progress.figures.get("loss", 0.0)
-                said = f"Step {progress.done:.0f}/{progress.total:.0f}: training loss={loss:.4f}"
+                loss = progress.figures.get("loss")
+                said = "training loss is no number" if loss is None else f"training loss={loss:.4f}"
+                said = f"Step {progress.done:.0f}/{progress.total:.0f}: {said}"
                 figures = {"step": progress.done, "total_steps": progress.total, **progress.figures}
                 self._tell(name, said, type="metrics", data=figures)
                 self._records.known[name] = job = replace(job, figures=figures)

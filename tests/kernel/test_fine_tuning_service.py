@@ -12,10 +12,11 @@ import pytest
 
 from llmos.abi.error import BadInput, Conflict, Fault, NotFound
 from llmos.abi.fine_tuning import FineTuningJob, JobRequest, JobStatus
-from llmos.abi.process import Process, Progress, Spec, State
+from llmos.abi.process import Process, Program, Progress, Spec, State
 from llmos.kernel.fine_tuning_service import CONTINUATIONS, FineTuningService, status_of
 from llmos.kernel.processes.process_service import STOPPED
 from llmos.kernel.processes.process_table import GOES_DOWN
+from llmos.kernel.store.records import Records
 
 ASKED = JobRequest("smollm2", "file-1", {"type": "supervised"}, 3)
 Act = Callable[[FineTuningService], Awaitable[Any]]  # Any: what it gives
@@ -228,3 +229,36 @@ def test_a_job_whose_recipe_is_refused_leaves_nothing(tmp_path: Path):
 
     home(act)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_loss_that_is_no_number_loses_neither_the_event_nor_the_job(home: Home):
+    figures = {"loss": float("nan"), "rate": float("inf"), "epoch": 1.0}
+    home.see(progress=Progress("train", 1, 2, "steps", figures, "The loss is no number"))
+    home.see(progress=Progress("train", 2, 2, "steps", figures))
+
+    async def pause(jobs: FineTuningService) -> None:
+        await jobs.pause(jobs.all()[0].id)  # writes its record
+
+    home(pause)
+    assert home.job.is_paused
+    assert "The loss is no number" in home.messages
+    assert "Step 1/2: training loss is no number" in home.messages
+
+
+def test_a_training_whose_job_a_crash_has_cut_off_is_no_orphan(tmp_path: Path):
+    home = Home(tmp_path)
+    args = {"task": "chat", "name": "ft-a", "seed": ASKED.seed}
+    home.processes.table[1] = Process(1, Spec(Program("train"), {**args, "seed": 4}))
+    home.processes.table[2] = Process(2, Spec(Program("train"), args))
+    Records(tmp_path, FineTuningJob).put("ftjob-1", FineTuningJob("ftjob-1", ASKED, 1_000.0, name="ft-a"))
+    assert (home.job.id, home.job.pid) == ("ftjob-1", 2)
+
+
+def test_a_job_that_no_training_was_begun_for_is_forgotten(tmp_path: Path):
+    home = Home(tmp_path)
+    Records(tmp_path, FineTuningJob).put("ftjob-1", FineTuningJob("ftjob-1", ASKED, 1_000.0, name="ft-a"))
+
+    async def jobs_of(jobs: FineTuningService) -> list[FineTuningJob]:
+        return jobs.all()
+
+    assert home(jobs_of) == []

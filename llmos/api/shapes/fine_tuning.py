@@ -253,7 +253,9 @@ class FineTuningRoutes:
             return reply(CheckpointList([]))
         figures = dict(job.figures)
         step = int(figures.get("step", 0))
-        metrics = {"step": float(step), "train_loss": figures.get("loss", 0.0)}
+        metrics = {"step": float(step)}
+        if "loss" in figures:
+            metrics["train_loss"] = figures["loss"]
         if "metric" in figures:
             metrics["valid_metric"] = figures["metric"]
         name = f"ftckpt_{job.id.removeprefix('ftjob-')}"
