@@ -46,10 +46,7 @@ class FeedbackService:
 
     def answer_to(self, ref: str, given: Json) -> CallRecord | None:
         """The latest call in memory with this one input to a version of this name."""
-        name = ref.partition(":")[0]
-        return self._requests.recent.latest(
-            lambda one: one.model.partition(":")[0] == name and one.inputs is not None and one.inputs == (given,)
-        )
+        return self._requests.recent.latest(ref.partition(":")[0], given)
 
     def text_id(self, text: str) -> str:
         """The id of rows with this text, as datasets have it."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from sys import getsizeof
 
 from llmos.abi.call_record import CallRecord
 from llmos.abi.json_type import Json
 
-RECORD_BYTES = 700  # of a record without its texts: the object, its numbers, and its place here
+RECORD_BYTES = 900  # of a record without its texts: the object, its numbers, and its places here
 CONTAINER_BYTES = 64  # of a list or an object, and of each number
 LARGEST_SHARE = 8  # a call may take this part of all bytes
 
@@ -19,6 +18,7 @@ class RecentCalls:
     def __init__(self, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes
         self._calls: dict[str, tuple[CallRecord, int]] = {}
+        self._newest: dict[tuple[str, str], str] = {}  # by a model's name and the only text: the newest call's id
         self.held_bytes = 0
 
     def __len__(self) -> int:
@@ -32,6 +32,8 @@ class RecentCalls:
         self.remove(record.id)
         self._calls[record.id] = (record, size_bytes)
         self.held_bytes += size_bytes
+        if (key := _text_key(record)) is not None:
+            self._newest[key] = record.id
         while self.held_bytes > self._limit_bytes:
             self.remove(next(iter(self._calls)))
 
@@ -41,19 +43,39 @@ class RecentCalls:
 
     def remove(self, call_id: str) -> None:
         """Drop this call, if it is here."""
-        _, size_bytes = self._calls.pop(call_id, (None, 0))
+        record, size_bytes = self._calls.pop(call_id, (None, 0))
         self.held_bytes -= size_bytes
+        key = None if record is None else _text_key(record)
+        if key is not None and self._newest.get(key) == call_id:
+            del self._newest[key]
 
     def erase(self, user: str) -> int:
         """Drop every call of this user; returns how many."""
-        gone = [key for key, (record, _) in self._calls.items() if record.user == user]
-        for key in gone:
-            self.remove(key)
+        gone = [call_id for call_id, (record, _) in self._calls.items() if record.user == user]
+        for call_id in gone:
+            self.remove(call_id)
+        if gone:  # an earlier call with the same text is now the newest
+            texts = ((_text_key(record), call_id) for call_id, (record, _) in self._calls.items())
+            self._newest = {key: call_id for key, call_id in texts if key is not None}
         return len(gone)
 
-    def latest(self, matches: Callable[[CallRecord], bool]) -> CallRecord | None:
-        """The latest call of which this is true."""
-        return next((record for record, _ in reversed(list(self._calls.values())) if matches(record)), None)
+    def latest(self, name: str, given: Json) -> CallRecord | None:
+        """The latest call to a version of this name with this one input. A text is looked up, all else is searched."""
+        if isinstance(given, str):
+            return self.get(self._newest.get((name, given), ""))
+        found = reversed(self._calls.values())
+        return next((one for one, _ in found if one.inputs == (given,) and _name_of(one) == name), None)
+
+
+def _name_of(record: CallRecord) -> str:
+    return record.model.partition(":")[0]
+
+
+def _text_key(record: CallRecord) -> tuple[str, str] | None:
+    inputs = record.inputs
+    if inputs is None or len(inputs) != 1 or not isinstance(inputs[0], str):
+        return None
+    return _name_of(record), inputs[0]
 
 
 def bytes_of(value: Json) -> int:

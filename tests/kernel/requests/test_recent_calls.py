@@ -39,8 +39,31 @@ def test_the_latest_call_with_an_input_is_found():
     recent = RecentCalls(80_000)
     for call, text in (("a", "one"), ("b", "two"), ("c", "one")):
         recent.add(record(call, text))
-    assert recent.latest(lambda one: one.inputs == ("one",)).id == "c"
-    assert recent.latest(lambda one: one.inputs == ("three",)) is None
+    assert recent.latest("m", "one").id == "c"
+    assert recent.latest("m", "three") is None
+    assert recent.latest("other", "one") is None
+    recent.add(record("d", {"text": "one"}))
+    assert recent.latest("m", {"text": "one"}).id == "d"
+    assert recent.latest("m", {"text": "two"}) is None
+
+
+ADDED = st.tuples(st.integers(0, 9), st.sampled_from(["one", "two", {"text": "one"}]), st.sampled_from(["ann", "bob"]))
+
+
+@given(st.lists(ADDED, max_size=40), st.integers(4_000, 60_000))
+def test_the_latest_call_is_what_a_search_finds(added, limit):
+    recent, there = RecentCalls(limit), []
+    for number, (kind, text, user) in enumerate(added):
+        if kind == 0:
+            recent.erase(user)
+        else:
+            there.append(record(str(number), text, user))
+            recent.add(there[-1])
+        there = [one for one in there if recent.get(one.id) is not None]
+        for given_text in ("one", "two", {"text": "one"}):
+            found = [one.id for one in there if one.inputs == (given_text,)]
+            latest = recent.latest("m", given_text)
+            assert (None if latest is None else latest.id) == (found[-1] if found else None)
 
 
 steps = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 3_000), st.sampled_from(["ann", "bob", ""])), max_size=60)
