@@ -70,11 +70,27 @@ class Tokens:
     completion: int = 0
 
 
+@dataclass(slots=True)
+class CallTimes:
+    """Where the time of a call went, in seconds. Each stage is filled in by who knows it, on the call's way back.
+
+    `queue_s` until its process had it; `tokenize_s` for checks, rendering and tokens; `batch_s` until its first pass
+    began; `compute_s` from then on without `parse_s`, in which the model's numbers became answers.
+    """
+
+    queue_s: float = 0.0
+    tokenize_s: float = 0.0
+    batch_s: float = 0.0
+    compute_s: float = 0.0
+    parse_s: float = 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class Chunk:
     """One piece of a call's answer. The last one has `is_last`; a failed call's only or last chunk has `fault`.
 
-    In a whole answer, `outputs` has one entry per input; in a streamed one, the new piece of an answer.
+    In a whole answer, `outputs` has one entry per input; in a streamed one, the new piece of an answer. The last chunk
+    of an answer has `times`.
     """
 
     call_id: int
@@ -82,6 +98,7 @@ class Chunk:
     is_last: bool = True
     tokens: Tokens = Tokens()
     fault: Fault | None = None
+    times: CallTimes | None = field(default=None, compare=False)
 
 
 def check_inputs(inputs: Sequence[Json], params: Mapping[str, Json]) -> None:

@@ -13,6 +13,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from llmos import __version__
 from llmos.abi.call_record import new_call_id
+from llmos.abi.call_trace import trace_context_of
 from llmos.abi.error import BadInput, LlmosError, NotFound
 from llmos.abi.frame import RouteCalled, RouteReplied
 from llmos.abi.model import split_ref
@@ -91,6 +92,9 @@ class App:
             return
         share = scope["share"] = self._budget.share()
         call_id = scope["call_id"] = new_call_id(time.time())
+        for name, value in scope["headers"]:
+            if name == b"traceparent":
+                scope["trace"] = trace_context_of(value.decode("latin-1"))
         try:
             verdict = self._guard.judge(scope)
             answer = await self._answer(Request(scope, receive)) if verdict.answer is None else verdict.answer
@@ -99,6 +103,8 @@ class App:
             if answer is not None:
                 # The call's id, which OpenAI's clients put into their exceptions.
                 answer.raw_headers.append((b"x-request-id", call_id.encode()))
+                if (context := scope.get("trace")) is not None:
+                    answer.raw_headers.append((b"traceparent", context.header.encode()))
                 if (visit := visit_of(scope)) is not None:
                     answer.raw_headers += visit.headers()
                 if self._guard.knows_origins:

@@ -15,7 +15,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.types import Scope
 
-from llmos.abi.call import CallRequest, Chunk, Operation, Tokens
+from llmos.abi.call import CallRequest, CallTimes, Chunk, Operation, Tokens
 from llmos.abi.call_record import CallRecord, answers_of, join_pieces, user_of
 from llmos.abi.error import (
     BadInput,
@@ -247,6 +247,7 @@ class CountedCall:
         self._outcome = "cancelled"
         self._first_at: float | None = None
         self._tokens = Tokens()
+        self._times: CallTimes | None = None
 
     def count_piece(self, chunk: Chunk) -> Chunk:
         """Note a chunk that is about to be sent, because sending it may never return. A fault is raised instead."""
@@ -257,7 +258,7 @@ class CountedCall:
         if self._keeps_text:
             self._outputs += chunk.outputs
         if chunk.is_last:
-            self._outcome, self._tokens = "ok", chunk.tokens
+            self._outcome, self._tokens, self._times = "ok", chunk.tokens, chunk.times
         return chunk
 
     def __enter__(self) -> CountedCall:
@@ -285,6 +286,7 @@ class CountedCall:
             self._visit.settle(self._held, self._held if self._outcome == Cancelled.code else used)
         if self._slos.is_on:
             self._slos.note(wanted.model, self._outcome, now - self._started)
+        self._keep_trace(now)
         if self._requests.is_on:
             self._requests.note(self._record(now - self._started))
         if self._is_streamed and self._first_at is not None:
@@ -292,6 +294,25 @@ class CountedCall:
             if self._outcome == "ok" and self._tokens.completion > 1:
                 each_s = (now - self._first_at) / (self._tokens.completion - 1)
                 self._meter.each_token.observe(wanted.model, wanted.call.priority, each_s)
+
+    def _keep_trace(self, now: float) -> None:
+        """Keep how long each stage took; only of requests that have an id."""
+        scope, wanted, seconds = self._scope, self._wanted, now - self._started
+        stream_s = now - self._first_at if self._is_streamed and self._first_at is not None else 0.0
+        if (call_id := scope.get("call_id")) is not None:
+            self._requests.traces.add(
+                (
+                    call_id,
+                    time() - seconds,
+                    wanted.model,
+                    wanted.task,
+                    self._outcome,
+                    seconds,
+                    stream_s,
+                    self._times,
+                    scope.get("trace"),
+                )
+            )
 
     def _record(self, seconds: float) -> CallRecord:
         wanted, scope = self._wanted, self._scope

@@ -8,6 +8,7 @@ import msgspec
 from starlette.requests import Request
 
 from llmos.abi.call_record import DAY, CallRecord, RequestFilter, user_of
+from llmos.abi.call_trace import CallTrace
 from llmos.abi.error import BadInput
 from llmos.abi.json_type import Json
 from llmos.abi.key import KeyScope
@@ -49,10 +50,12 @@ class Requests:
         ls = "The request log: calls and how they ended, without their texts"
         show = "One call of the request log, with its text where it was kept"
         erase = "Erase the records of a user"
+        trace = "How long each stage of a recent call took"
         path, endpoint = "/v1/requests", partial(Endpoint, scope=KeyScope.ADMIN)
         return [
             endpoint("GET", path, self.ls, ls, gives=RequestList, query=QUERY),
             endpoint("GET", f"{path}/{{call}}", self.show, show, gives=CallRecord),
+            endpoint("GET", f"{path}/{{call}}/trace", self.trace, trace, gives=CallTrace),
             endpoint("DELETE", path, self.erase, erase, gives=Erased, query=ERASED),
         ]
 
@@ -66,6 +69,9 @@ class Requests:
 
     async def show(self, request: Request) -> Reply:
         return reply(await self._requests.get(request.path_params["call"]))
+
+    async def trace(self, request: Request) -> Reply:
+        return reply(self._requests.trace(request.path_params["call"]))
 
     async def erase(self, request: Request) -> Reply:
         return reply(Erased(await self._requests.erase(named_user(asked_of(request).get("user")))))

@@ -10,6 +10,7 @@ import typer
 from llmos.cli.client import box
 from llmos.cli.terminal import note, say, say_json, say_table
 
+STAGES = ("queue", "tokenize", "batch", "compute", "parse", "other", "total")
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 app = typer.Typer(help="The request log: list, show, erase.", no_args_is_help=True)
 
@@ -47,6 +48,23 @@ def show(call: Annotated[str, typer.Argument(help="The answer's x-request-id.")]
 
     for name, value in to_plain(found).items():
         say(f"{name:<18}{_time(value) if name == 'at' else '-' if value in (None, '') else value}")
+
+
+@app.command()
+def trace(call: Annotated[str, typer.Argument(help="The answer's x-request-id.")], as_json: AsJson = False) -> None:
+    """Show how long each stage of a recent call took; the log need not be on."""
+    with box() as client:
+        found = client.call_trace(call)
+    if as_json:
+        say_json(found)
+        return
+    say(f"{found.id}  {found.model}  {found.task}  {found.outcome}  {_time(found.at)}")
+    for stage in STAGES:
+        say(f"  {stage:<10}{getattr(found, f'{stage}_ms'):>10.3f} ms")
+    if found.stream_ms:
+        say(f"  of these {found.stream_ms:.3f} ms from the first piece to the last")
+    if found.trace_id:
+        say(f"  trace {found.trace_id}, span {found.span_id} under {found.parent_id}")
 
 
 @app.command()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from time import perf_counter
 
-from llmos.abi.call import Call, Chunk, Tokens
+from llmos.abi.call import Call, CallTimes, Chunk, Tokens
 from llmos.abi.error import Fault, LlmosError, fault_of
 from llmos.abi.json_type import Json
 from llmos.tasks import Rendered, Settings, Task
@@ -24,6 +25,9 @@ class ActiveCall:
     is_over: bool = False
     is_large: bool = False  # it yields to smaller ones
     completion_tokens: int = 0
+    made_at: float = field(default_factory=perf_counter)
+    began_at: float | None = None  # when its first pass began
+    parse_s: float = 0.0
     sequences: list[list[int]] = field(default_factory=list)  # the sequences of all inputs' parts; shared ones once
     _places: list[list[int]] = field(default_factory=list)  # for each input, the indices of its sequences
     _users: list[set[int]] = field(default_factory=list)  # for each sequence, the inputs that need it
@@ -109,12 +113,21 @@ class ActiveCall:
         return [self.last(tuple(self._outputs[i] for i in range(len(self.rendered))))]
 
     def parse(self, index: int, raw: Json) -> Json:
-        return self.task.parse(raw, self.rendered[index], self.settings, self.call.params)
+        started = perf_counter()
+        output = self.task.parse(raw, self.rendered[index], self.settings, self.call.params)
+        self.parse_s += perf_counter() - started
+        return output
 
     def last(self, outputs: tuple[Json, ...]) -> Chunk:
         self.is_over = True
         prompt = sum(map(len, self.sequences))
-        return Chunk(self.call.call_id, outputs, tokens=Tokens(prompt, self.completion_tokens))
+        return Chunk(self.call.call_id, outputs, tokens=Tokens(prompt, self.completion_tokens), times=self._times())
+
+    def _times(self) -> CallTimes:
+        """The stages that are known here."""
+        began_at = self.made_at if self.began_at is None else self.began_at
+        compute_s = perf_counter() - began_at - self.parse_s
+        return CallTimes(batch_s=began_at - self.made_at, compute_s=compute_s, parse_s=self.parse_s)
 
     def fail(self, fault: Fault) -> list[Chunk]:
         """End the call with a fault; returns one chunk, or none if it is over already."""

@@ -9,8 +9,9 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from time import perf_counter
 
-from llmos.abi.call import Call, Chunk, Tokens
+from llmos.abi.call import Call, CallTimes, Chunk, Tokens
 from llmos.abi.error import BadInput, LlmosError, ModelNotFound, fault_of
 from llmos.abi.frame import ModelPath
 from llmos.abi.json_type import Json
@@ -122,6 +123,7 @@ class NullEngine(Engine):
         return not self._calls and not self._streams
 
     def _answer_call(self, call: Call) -> Chunk:
+        started = perf_counter()
         try:
             manifest = self._models[call.model]
             normal = check_inputs(task(call.task), call.inputs)
@@ -133,7 +135,8 @@ class NullEngine(Engine):
         except (LlmosError, KeyError) as error:
             return Chunk(call.call_id, fault=fault_of(error))
         prompt = sum(_count(one) for one in call.inputs)
-        return Chunk(call.call_id, outputs, tokens=Tokens(prompt, sum(map(_make_answer, outputs))))
+        times = CallTimes(compute_s=perf_counter() - started)
+        return Chunk(call.call_id, outputs, tokens=Tokens(prompt, sum(map(_make_answer, outputs))), times=times)
 
     def _answerer(self, call: Call) -> Callable[[Manifest, Json, dict[str, Json]], Json]:
         """What answers one input; a model with a calibration gives its hashes to the task, as drivers that compute."""

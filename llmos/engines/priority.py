@@ -9,6 +9,7 @@ half of the work; beyond that, large calls get their turns, and none starves.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from time import perf_counter
 from typing import Protocol
 from weakref import WeakSet
 
@@ -34,6 +35,7 @@ class PrioritizedJob(Protocol):
     call: Call
     is_large: bool
     is_over: bool
+    began_at: float | None  # when its first pass began
 
 
 class PriorityQueue:
@@ -61,10 +63,12 @@ class PriorityQueue:
         return tokens * APART[job.call.priority] if job.is_large else 0
 
     def start_row(self, row: Iterable[tuple[PrioritizedJob, float, int]]) -> None:
-        """Advance virtual time by a row, given as (call, place, tokens)."""
-        tokens = 0
+        """Advance virtual time by a row, given as (call, place, tokens), which begins now."""
+        tokens, now = 0, perf_counter()
         for job, place, count in row:
             tokens += count
+            if job.began_at is None:
+                job.began_at = now
             if job.is_large:
                 self._front[job.call.priority] = max(place, self._front.get(job.call.priority, place))
         self._now += tokens / (2 * max(1, sum(not job.is_over for job in self._large)))

@@ -11,6 +11,7 @@ from llmos.abi.api_types import DiskUse, JournalSnapshot, ModelView, Status, Str
 from llmos.abi.batch import Batch, BatchState
 from llmos.abi.call import CallRequest, Chunk
 from llmos.abi.call_record import CallRecord, RequestFilter
+from llmos.abi.call_trace import CallTrace
 from llmos.abi.device import Device
 from llmos.abi.feedback import FeedbackRow
 from llmos.abi.fine_tuning import FineTuningJob, JobEvent, JobRequest
@@ -27,6 +28,7 @@ from llmos.abi.slo import SloState
 from llmos.abi.upload import Upload
 from llmos.abi.usage import UsageFilter, UsageRow
 from llmos.kernel.keys.key_ledger import KeyLedger, Moment
+from llmos.kernel.requests.recent_traces import RecentTraces
 from llmos.kernel.rollouts.live_rollout import RoutedVersion
 from llmos.kernel.store.whole_file import WholeFile
 
@@ -226,6 +228,15 @@ class RequestsInterface(Protocol):
 
     def note(self, record: CallRecord) -> None:
         """Keep the record of a call that has ended. Never waits, never raises."""
+        ...
+
+    @property
+    def traces(self) -> RecentTraces:
+        """Where the stages of calls that have ended are kept."""
+        ...
+
+    def trace(self, call_id: str) -> CallTrace:
+        """How long each stage of a recent call took; NotFound otherwise."""
         ...
 
     async def find(self, wanted: RequestFilter) -> list[CallRecord]:

@@ -75,6 +75,7 @@ class ServeLoop:
         self._reported_at = 0.0
         self._figures: dict[str, float] = {}
         self._computed: dict[int, float] = {}  # the reported progress of large calls
+        self._asked_at: dict[int, float] = {}  # of each call that is not answered yet
 
     @property
     def is_done(self) -> bool:
@@ -118,10 +119,12 @@ class ServeLoop:
     def _take(self, frame: ToChild) -> None:
         match frame:
             case Ask(call, is_alone):
+                self._asked_at[call.call_id] = time.perf_counter()
                 self._took_much |= characters(call.inputs) > MUCH_CHARS
                 self._put(call, is_alone=is_alone)
             case Cancel(call_id):
                 self._alone.discard(call_id)
+                self._asked_at.pop(call_id, None)
                 self._intake.cancel(call_id)
                 self._engine.cancel(call_id)
             case Attach(model):
@@ -176,6 +179,9 @@ class ServeLoop:
         fault."""
         if not chunks:
             return
+        for chunk in chunks:
+            if chunk.is_last:
+                self._fill_times(chunk)
         try:
             self._channel.send(Chunks(tuple(chunks)))
         except LlmosError as error:
@@ -184,3 +190,10 @@ class ServeLoop:
                 return
             for chunk in chunks:
                 self._say([chunk])
+
+    def _fill_times(self, chunk: Chunk) -> None:
+        """What is left of the time since the call came was for taking it in."""
+        asked_at, times = self._asked_at.pop(chunk.call_id, None), chunk.times
+        if asked_at is not None and times is not None:
+            known_s = times.batch_s + times.compute_s + times.parse_s
+            times.tokenize_s = max(time.perf_counter() - asked_at - known_s, 0.0)

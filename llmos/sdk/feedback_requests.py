@@ -7,6 +7,7 @@ from typing import TypeVar
 from urllib.parse import quote
 
 from llmos.abi.call_record import CallRecord
+from llmos.abi.call_trace import CallTrace
 from llmos.abi.feedback import FeedbackRow
 from llmos.abi.json_type import Json
 from llmos.abi.learning import LearningState
@@ -23,6 +24,10 @@ def requests(**wanted: Json) -> Request[list[CallRecord]]:
 
 def request(call: str) -> Request[CallRecord]:
     return Request("GET", f"/v1/requests/{quote(call, safe='')}", lambda answer: from_plain(answer, CallRecord))
+
+
+def call_trace(call: str) -> Request[CallTrace]:
+    return Request("GET", f"/v1/requests/{quote(call, safe='')}/trace", lambda answer: from_plain(answer, CallTrace))
 
 
 def erase_requests(user: str) -> Request[int]:

@@ -28,6 +28,7 @@ class Asked:
     is_large: bool
     left: int
     is_over: bool = False
+    began_at: float | None = None
 
 
 class Line:

@@ -559,3 +559,17 @@ def test_bfloat16_keeps_the_direction_of_a_vector(folders):
         engine.load(located("base", folders["bert"]), "cpu0", dtype, 0)
         found[dtype] = vectors(run(engine, embed(1, *TEXTS)))
     assert ((found["float32"] * found["bfloat16"]).sum(1) >= 0.999).all()
+
+
+def test_an_answer_says_how_long_its_stages_took(engine, speaker):
+    for chunks in (
+        run(engine, embed(1, *TEXTS)),
+        run(speaker, generate(1, "hello")),
+        run(speaker, generate(2, "a", True)),
+    ):
+        times = chunks[-1].times
+        assert times.batch_s >= 0
+        assert times.compute_s > 0
+        assert times.parse_s > 0
+        assert (times.queue_s, times.tokenize_s) == (0, 0), "others fill these in"
+        assert all(chunk.times is None for chunk in chunks[:-1])

@@ -392,3 +392,14 @@ def test_how_far_a_large_call_is_is_said_every_eighth():
     said = Splitter().feed(talk.ours.recv(1 << 16))
     assert [round(one.share, 2) for one in said if isinstance(one, Computed)] == [0.15, 0.3, 0.45, 0.6, 0.75, 0.9]
     talk.close()
+
+
+def test_the_last_chunk_of_an_answer_has_the_time_that_taking_it_in_took(daemon):
+    daemon.say(Attach(MOOD), call(1), call(2, "nobody:1"))
+    answers = daemon.chunks(2)
+    times = answers[1].times
+    assert times is not None
+    assert times.tokenize_s > 0
+    assert times.compute_s > 0
+    assert answers[2].fault is not None
+    assert answers[2].times is None

@@ -37,6 +37,7 @@ class PendingCall:
     done: int = 0  # of those: what its process has computed
     chunks: deque[Chunk] = field(default_factory=deque)
     lane: Lane = (Priority.INTERACTIVE, False)
+    sent_at: float = 0.0  # when it was last sent
     _taker: asyncio.Future[None] | None = None
 
     def __post_init__(self) -> None:

@@ -172,6 +172,8 @@ class Router:
             if self._servers[opened.pid].apart.pop(chunk.call_id, None) is not None:
                 pids.add(opened.pid)
             if chunk.is_last:
+                if chunk.times is not None:
+                    chunk.times.queue_s = opened.sent_at - opened.since
                 self._close(opened)
                 pids.add(opened.pid)
         for pid in pids:
@@ -341,10 +343,10 @@ class Router:
         server.sent[opened.call.call_id] = opened
         server.sent_of[opened.call.model] += 1
         server.in_hand[opened.lane] += opened.size
-        opened.is_sent = True
+        opened.is_sent, opened.sent_at = True, self._clock()
         if not opened.was_sent:
             opened.was_sent = True
-            self.queue_times.observe(opened.call.model, opened.call.priority, self._clock() - opened.since)
+            self.queue_times.observe(opened.call.model, opened.call.priority, opened.sent_at - opened.since)
 
     def _fail(self, opened: PendingCall, fault: Fault) -> None:
         if self._close(opened):

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from llmos.abi.call_record import CallRecord, RequestFilter, is_sampled
+from llmos.abi.call_trace import CallTrace
 from llmos.abi.error import NotFound
 from llmos.config import Config
 from llmos.kernel.requests.recent_calls import RecentCalls
+from llmos.kernel.requests.recent_traces import MOST_TRACES, RecentTraces
 from llmos.kernel.requests.request_log import FOLDER, RequestLog
 
 OFF, SAMPLED, ALL = "off", "sampled", "all"
@@ -19,6 +21,7 @@ class RequestService:
     def __init__(self, config: Config) -> None:
         self.log = RequestLog(config.home / FOLDER, config.request_log_days)
         self.recent = RecentCalls(config.recent_calls_bytes)
+        self.traces = RecentTraces()
         self._share = {OFF: 0.0, SAMPLED: config.request_log_share, ALL: 1.0}[config.request_log]
         self._logs_text = config.request_log_text
         self._keeps_recent = config.recent_calls_bytes > 0
@@ -39,6 +42,17 @@ class RequestService:
             self.recent.add(record)
         if self._share >= 1.0 or (self._share and is_sampled(record.id, self._share)):
             self.log.add(record if self._logs_text else replace(record, inputs=None, outputs=None))
+
+    def trace(self, call_id: str) -> CallTrace:
+        """How long each stage of a recent call took."""
+        found = self.traces.get(call_id)
+        if found is None:
+            raise NotFound(
+                f"No trace of the call {call_id[:80]}. The last {MOST_TRACES:,} calls to models have one, until the "
+                "daemon ends",
+                call=call_id[:80],
+            )
+        return found
 
     async def find(self, wanted: RequestFilter) -> list[CallRecord]:
         return await self.log.find(wanted)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from llmos.abi.call_record import CallRecord
+from llmos.abi.call_trace import CallTrace
 from llmos.abi.feedback import FeedbackRow
 from llmos.abi.json_type import Json
 from llmos.abi.learning import FEEDBACK, LearningState
@@ -69,6 +70,10 @@ class AsyncFeedbackClient(AsyncDaemonConnection):
     async def request(self, call: str) -> CallRecord:
         """A call in the request log, with its text where it was kept."""
         return await self._ask(feedback_requests.request(call))
+
+    async def call_trace(self, call: str) -> CallTrace:
+        """How long each stage of a recent call took; the log need not be on. `last_call_id` names the last one."""
+        return await self._ask(feedback_requests.call_trace(call))
 
     async def erase_requests(self, user: str) -> int:
         """Erase a user's calls from the request log; returns how many there were."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from llmos.abi.call import Call, Chunk
+from llmos.abi.call import Call, CallTimes, Chunk
 from llmos.abi.error import Busy, Fault
 from llmos.abi.frame import Ask, Cancel, Detach, ToChild
 from llmos.abi.process import Priority
@@ -449,3 +449,13 @@ def test_a_call_is_timed_once_from_its_coming_until_a_process_has_it():
     times = ground.router.queue_times
     assert times.sums == {(BASE, "interactive"): 2.0}
     assert sum(times.counts[BASE, "interactive"]) == 1
+
+
+def test_the_last_chunk_is_given_the_time_until_its_process_had_the_call():
+    ground = Ground()
+    opened = ground.open(1)
+    ground.clock.move(2.0)
+    ground.router.became_ready(1)
+    ground.clock.move(5.0)
+    ground.router.answered([Chunk(1, times=CallTimes(compute_s=4.0))])
+    assert opened.chunks[0].times == CallTimes(queue_s=2.0, compute_s=4.0)

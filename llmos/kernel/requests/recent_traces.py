@@ -1,0 +1,61 @@
+"""The traces of recent calls, in memory: a fixed number, the oldest dropped first. They hold no text."""
+
+from __future__ import annotations
+
+from llmos.abi.call import CallTimes
+from llmos.abi.call_trace import CallTrace, TraceContext
+
+MOST_TRACES = 2_000
+# id, at, model, task, outcome, seconds, seconds of streaming, the stages, the client's context
+Entry = tuple[str, float, str, str, str, float, float, CallTimes | None, TraceContext | None]
+
+
+class RecentTraces:
+    """Keeps what was measured as it is; it is added up when somebody asks."""
+
+    def __init__(self, most: int = MOST_TRACES) -> None:
+        self._most = most
+        self._entries: dict[str, Entry] = {}
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def add(self, entry: Entry) -> None:
+        """Keep a call that has ended; a request of several calls keeps the last one's."""
+        entries = self._entries
+        entries.pop(entry[0], None)
+        entries[entry[0]] = entry
+        if len(entries) > self._most:
+            del entries[next(iter(entries))]
+
+    def get(self, call_id: str) -> CallTrace | None:
+        found = self._entries.get(call_id)
+        return None if found is None else _trace_of(found)
+
+
+def _trace_of(entry: Entry) -> CallTrace:
+    call_id, at, model, task, outcome, seconds, stream_s, times, context = entry
+    stages = times or CallTimes()
+    known_s = stages.queue_s + stages.tokenize_s + stages.batch_s + stages.compute_s + stages.parse_s
+    return CallTrace(
+        call_id,
+        at,
+        model,
+        task,
+        outcome,
+        _ms(seconds),
+        _ms(stages.queue_s),
+        _ms(stages.tokenize_s),
+        _ms(stages.batch_s),
+        _ms(stages.compute_s),
+        _ms(stages.parse_s),
+        other_ms=_ms(max(seconds - known_s, 0.0)),
+        stream_ms=_ms(stream_s),
+        trace_id="" if context is None else context.trace_id,
+        parent_id="" if context is None else context.parent_id,
+        span_id="" if context is None else context.span_id,
+    )
+
+
+def _ms(seconds: float) -> float:
+    return round(1000 * seconds, 3)
