@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 from llmos.abi.call import CallTimes
 from llmos.abi.call_trace import CallTrace, TraceContext
 
@@ -15,7 +17,7 @@ class RecentTraces:
 
     def __init__(self, most: int = MOST_TRACES) -> None:
         self._most = most
-        self._entries: dict[str, Entry] = {}
+        self._entries: OrderedDict[str, Entry] = OrderedDict()  # a dict looks for its first among all that are gone
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -26,7 +28,7 @@ class RecentTraces:
         entries.pop(entry[0], None)
         entries[entry[0]] = entry
         if len(entries) > self._most:
-            del entries[next(iter(entries))]
+            entries.popitem(last=False)
 
     def get(self, call_id: str) -> CallTrace | None:
         found = self._entries.get(call_id)
