@@ -14,11 +14,14 @@ OTHERS = 0o077  # the permissions of group and others
 WRITABLE = 0o022
 BY_ALL = 0o002
 ROOMS = (
-    "blobs", "datasets", "downloads", "evaluations", "logs", "models", "names", "resident", "run", "scratch",
-    "uploads",
+    "asked", "batches", "blobs", "checks", "datasets", "downloads", "evaluations", "feedback", "fine_tuning", "logs",
+    "models", "names", "requests", "resident", "run", "scratch", "slos", "tracks", "uploads", "vectors",
 )  # fmt: skip
 RESTORING = "restoring.json"  # there while a backup is restored, and after a restore that was broken off
-PAGES = ("journal.*", "daemon.*", "verified.json", "config.toml", "row.key", "keys.json", "local.key", RESTORING)
+PAGES = (
+    "journal.*", "daemon.*", "verified.json", "config.toml", "row.key", "keys.json", "local.key", "usage.db*",
+    "alerts.toml", RESTORING,
+)  # fmt: skip
 SIGNS = ("daemon.lock", "journal.db", "journal.snapshot", "verified.json")
 NOBODYS = ("lost+found", ".tmp-*")
 log = logging.getLogger(__name__)

@@ -37,6 +37,30 @@ def test_an_open_home_of_an_older_version_is_closed(tmp_path):
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "asked/a.jsonl",
+        "batches/batch_1/output.jsonl",
+        "checks/tickets@1/report.json",
+        "feedback/feedback.db",
+        "fine_tuning/ftjob-1.json",
+        "requests/2026-01-31.db-wal",
+        "slos/a.json",
+        "tracks/a/run.json",
+        "vectors/tickets/1.npy",
+        "usage.db",
+        "alerts.toml",
+    ],
+)
+def test_all_that_llmos_keeps_is_its_own_and_closed_in_a_home_that_was_copied(tmp_path, name):
+    tmp_path.chmod(0o755)
+    write(tmp_path / "journal.db", 0o644)
+    kept = write(tmp_path / name, 0o644)
+    close_home(tmp_path)
+    assert [mode(path) for path in (tmp_path, kept)] == [0o700, 0o600]
+
+
 def test_a_home_that_a_link_leads_to_is_closed_where_it_lies(tmp_path):
     (tmp_path / "big").mkdir(mode=0o755)
     (tmp_path / "home").symlink_to(tmp_path / "big")
