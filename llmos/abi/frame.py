@@ -17,6 +17,7 @@ from llmos.abi.error import Fault
 from llmos.abi.gate import DEFAULT_POLICY, GatePolicy
 from llmos.abi.json_type import Json
 from llmos.abi.model import DatasetManifest, Manifest, Offer
+from llmos.abi.monitoring import DriftAlarm, MonitoredVersion, ObservedInput
 from llmos.abi.process import Process, Program, Progress, Usage
 
 
@@ -115,6 +116,25 @@ class RouteReplied:
     status: int
     body: bytes
     call_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CallsSeen:
+    """What was noted of calls to a monitored version since the last time: how many, and a sample of their inputs."""
+
+    version: MonitoredVersion
+    calls: int
+    inputs: tuple[ObservedInput, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelReplied:
+    """What a model has answered to a monitor: an output for each input, with its tokens; or the fault."""
+
+    request_id: int
+    outputs: tuple[Json, ...] = ()
+    sizes: tuple[int, ...] = ()
+    fault: Fault | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +263,30 @@ class RouteCalled:
 
 
 @dataclass(frozen=True, slots=True)
+class CallsWanted:
+    """A monitor waits for so many calls to its version; CallsSeen follows once they were noted."""
+
+    least: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModelAsked:
+    """A monitor asks a model, in the background class; ModelReplied follows."""
+
+    request_id: int
+    model: str
+    task: str
+    inputs: tuple[Json, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DriftFound:
+    """A monitor's alarm has begun, or has ended."""
+
+    alarm: DriftAlarm
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
     """The child ends because of this fault; its exit follows."""
 
@@ -274,7 +318,20 @@ class Beat:
     still_s: float = 0.0
 
 
-ToChild = Job | Attach | Detach | Ask | Cancel | Accepted | Replied | RouteReplied | ChildChanged | Stop
+ToChild = (
+    Job
+    | Attach
+    | Detach
+    | Ask
+    | Cancel
+    | Accepted
+    | Replied
+    | RouteReplied
+    | CallsSeen
+    | ModelReplied
+    | ChildChanged
+    | Stop
+)
 FromChild = (
     Ready
     | TakesIn
@@ -288,6 +345,9 @@ FromChild = (
     | Offered
     | Requested
     | RouteCalled
+    | CallsWanted
+    | ModelAsked
+    | DriftFound
     | Failed
     | UsageReport
     | Probed

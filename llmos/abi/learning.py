@@ -20,12 +20,25 @@ OPERATION = "feedback"  # of the dataset versions that are made for it, in their
 class LearnOrder:
     """Train the model of this name again whenever so many further rows of feedback have come.
 
-    `upto` is the last row that a training has been begun with, whatever came of it.
+    `upto` is the last row that a training has been begun with, whatever came of it. With `on_drift`, an alarm of the
+    name's monitor is enough too, once `LEAST_ROWS` rows wait; `drifted_at` is the newest such alarm.
     """
 
     name: str
     rows: int
     upto: int = 0
+    on_drift: bool = False
+    drifted_at: float = 0.0
+
+    @property
+    def least(self) -> int:
+        """How many rows must wait now."""
+        return min(self.rows, LEAST_ROWS) if self.on_drift and self.drifted_at else self.rows
+
+    @property
+    def when(self) -> str:
+        """As it was given; empty if it has ended."""
+        return f"{self.rows} rows{' or drift' if self.on_drift else ''}" if self.rows else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,21 +73,17 @@ class LearningState:
     gate: tuple[str, ...] = LEARNING_POLICY.require
 
 
-def rows_in(when: str) -> int:
-    """How many rows "200 rows" says; BadSetting for what cannot be waited for."""
+def rows_in(when: str) -> tuple[int, bool]:
+    """How many rows "200 rows or drift" says, and whether drift is enough; BadSetting for what cannot be waited for."""
     found = WHEN.fullmatch(when.strip())
     if found is None:
-        raise BadSetting(f"when is {when[:80]!r}; it must be such as '200 rows'", key="when", value=when[:80])
-    if found["drift"]:
         raise BadSetting(
-            "when names drift, which nothing here watches for yet. Name rows alone, such as '200 rows'",
-            key="when",
-            value=when[:80],
+            f"when is {when[:80]!r}; it must be such as '200 rows' or '200 rows or drift'", key="when", value=when[:80]
         )
     rows = int(found[1])
     if rows < LEAST_ROWS:
         raise BadSetting(f"when is {when[:80]!r}; {LEAST_ROWS} rows are the fewest", key="when", value=when[:80])
-    return rows
+    return rows, found["drift"] is not None
 
 
 def dataset_name(name: str) -> str:

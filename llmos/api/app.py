@@ -32,6 +32,7 @@ from llmos.api.key_guard import OWN, KeyGuard, visit_of
 from llmos.api.keys import KeyRoutes
 from llmos.api.metrics import Metrics
 from llmos.api.models import Models
+from llmos.api.monitors import Monitors
 from llmos.api.openai import OpenAI
 from llmos.api.processes import Processes
 from llmos.api.requests import Requests
@@ -216,6 +217,7 @@ def endpoints(kernel: KernelInterface, config: Config, meter: Meter | None = Non
         *Models(kernel, bodies).endpoints(),
         *Rollouts(kernel, bodies).endpoints(),
         *Slos(kernel, bodies).endpoints(),
+        *Monitors(kernel).endpoints(),
         *Processes(kernel, bodies).endpoints(),
         *Datasets(kernel, bodies).endpoints(),
         *UploadRoutes(kernel, bodies).endpoints(),

@@ -142,6 +142,7 @@ class CallApi:
         self._rollouts = kernel.rollouts
         self._usage = kernel.usage
         self._slos = kernel.slos
+        self._monitoring = kernel.monitoring
         self._meter = meter
 
     def task_of(self, model: str) -> str:
@@ -181,7 +182,7 @@ class CallApi:
             wanted, held = _take(visit, wanted, request)
         try:
             with Attended(request.scope, request.receive), self._count_call(wanted, request.scope, held) as counted:
-                return counted.count_piece(await self._calls.answer(wanted.call))
+                return self._note(wanted, counted.count_piece(await self._calls.answer(wanted.call)))
         except BadInput as error:
             raise name_input(error, wanted.field) from error
         raise _client_left()
@@ -211,6 +212,13 @@ class CallApi:
                         yield counted.count_piece(chunk)
         except BadInput as error:
             raise name_input(error, wanted.field) from error
+
+    def _note(self, wanted: Wanted, chunk: Chunk) -> Chunk:
+        """A whole answer, which the monitor of its version notes, if there is one."""
+        if self._monitoring.is_on:
+            keeps_text = self._requests.keeps_text and wanted.store is not False
+            self._monitoring.note(wanted.model, wanted.call.inputs, chunk, keeps_text=keeps_text)
+        return chunk
 
     def _count_call(self, wanted: Wanted, scope: Scope, held: int, *, is_streamed: bool = False) -> CountedCall:
         return CountedCall(

@@ -121,7 +121,11 @@ class ActiveCall:
     def last(self, outputs: tuple[Json, ...]) -> Chunk:
         self.is_over = True
         prompt = sum(map(len, self.sequences))
-        return Chunk(self.call.call_id, outputs, tokens=Tokens(prompt, self.completion_tokens), times=self._times())
+        sizes = (
+            tuple(sum(map(len, one.sequences)) for one in self.rendered) if len(self.rendered) == len(outputs) else ()
+        )
+        tokens = Tokens(prompt, self.completion_tokens)
+        return Chunk(self.call.call_id, outputs, tokens=tokens, times=self._times(), sizes=sizes)
 
     def _times(self) -> CallTimes:
         """The stages that are known here."""

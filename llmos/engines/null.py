@@ -134,9 +134,10 @@ class NullEngine(Engine):
                 outputs = tuple(answer(manifest, one, call.params) for one in normal)
         except (LlmosError, KeyError) as error:
             return Chunk(call.call_id, fault=fault_of(error))
-        prompt = sum(_count(one) for one in call.inputs)
+        sizes = tuple(map(_count, call.inputs))
+        tokens = Tokens(sum(sizes), sum(map(_make_answer, outputs)))
         times = CallTimes(compute_s=perf_counter() - started)
-        return Chunk(call.call_id, outputs, tokens=Tokens(prompt, sum(map(_make_answer, outputs))), times=times)
+        return Chunk(call.call_id, outputs, tokens=tokens, times=times, sizes=sizes)
 
     def _answerer(self, call: Call) -> Callable[[Manifest, Json, dict[str, Json]], Json]:
         """What answers one input; a model with a calibration gives its hashes to the task, as drivers that compute."""

@@ -22,6 +22,7 @@ from llmos.abi.key import ApiKey, NewKey
 from llmos.abi.labelling import LabellingState
 from llmos.abi.learning import LearningState
 from llmos.abi.model import DatasetManifest
+from llmos.abi.monitoring import MonitorState
 from llmos.abi.process import Priority, Process, Spec
 from llmos.abi.rollout import RolloutView
 from llmos.abi.slo import SloState
@@ -382,6 +383,35 @@ class SlosInterface(Protocol):
     def all(self) -> list[SloState]: ...
 
 
+class MonitoringInterface(Protocol):
+    """Monitors: whether calls to a name differ from its version's reference rows."""
+
+    @property
+    def is_on(self) -> bool:
+        """Whether any call is noted."""
+        ...
+
+    def watches(self, ref: str) -> bool:
+        """Whether calls to this version are noted."""
+        ...
+
+    def note(self, ref: str, inputs: Sequence[Json], chunk: Chunk, *, keeps_text: bool) -> None:
+        """Note a call's inputs and answers. Never waits, never raises."""
+        ...
+
+    async def start(self, name: str) -> MonitorState:
+        """Begin to monitor the calls to a name, or go on; Conflict for one without a promoted version."""
+        ...
+
+    async def stop(self, name: str) -> MonitorState:
+        """End the monitor of a name; what it has found stays."""
+        ...
+
+    async def get(self, name: str) -> MonitorState:
+        """What the monitor of a name has found; NotFound if it never had one."""
+        ...
+
+
 class UploadsInterface(Protocol):
     """Files that clients send in parts, each durable before it is acknowledged."""
 
@@ -578,6 +608,8 @@ class KernelInterface(Protocol):
     def alerts(self) -> AlertsInterface: ...
     @property
     def slos(self) -> SlosInterface: ...
+    @property
+    def monitoring(self) -> MonitoringInterface: ...
     def devices(self) -> list[Device]: ...
     def status(self) -> Status: ...
     async def snapshot(self) -> JournalSnapshot:

@@ -20,6 +20,7 @@ from llmos.abi.engine import DEFAULT
 from llmos.abi.error import LlmosError, Unavailable
 from llmos.abi.frame import Job, Requested, RouteCalled
 from llmos.abi.gate import DEFAULT_POLICY, LEARNING_POLICY
+from llmos.abi.monitoring import FOLDER as MONITORS
 from llmos.abi.process import Process, State
 from llmos.abi.upload import uploads_in
 from llmos.config import Config, is_loopback
@@ -46,6 +47,7 @@ from llmos.kernel.fine_tuning_service import FineTuningService
 from llmos.kernel.journal import Journal
 from llmos.kernel.keys.key_service import KeyService
 from llmos.kernel.loop import Loop, replay
+from llmos.kernel.monitoring.monitor_service import MONITOR, MonitorFrame, MonitorService
 from llmos.kernel.paths import Roots
 from llmos.kernel.processes.child_requests import ChildRequests
 from llmos.kernel.processes.follow_ups import FollowUps
@@ -94,6 +96,7 @@ class Kernel:
     usage: UsageService
     alerts: AlertService
     slos: SloService
+    monitoring: MonitorService
 
     def __init__(
         self,
@@ -167,6 +170,7 @@ class Kernel:
         self._compact()
         self._plug()
         await asyncio.to_thread(self.slos.start)
+        self.monitoring.follow()
         self._supervisor.start(self._router, self._loop.post, self._take)
         devices = discover()
         self._running = asyncio.get_running_loop().create_task(self._loop.run())
@@ -279,6 +283,16 @@ class Kernel:
             clock,
             self._steady,
         )
+        self.monitoring = MonitorService(
+            config.home / MONITORS,
+            store,
+            self.processes,
+            self._event_stream,
+            self.calls.answer,
+            self.models.predictions,
+            supervisor.send,
+            lambda alarm: self.learning.note_alarm(alarm.model, alarm.at),
+        )
 
     async def stop(self) -> None:
         """End every child, trainers at a checkpoint; compact the journal; release everything."""
@@ -297,6 +311,7 @@ class Kernel:
         await self.fine_tuning.close()
         await self._follow_ups.close()
         await self.learning.close()
+        await self.monitoring.close()
         await self._executor.close()
         for task in (self._counting, self._tidying, self._ticking, self._running):
             assert task is not None
@@ -407,8 +422,11 @@ class Kernel:
         left = (one for one in self._table.processes.values() if one.state is not State.EXITED)
         return {name for process in left for name in uploads_in(process.spec.args)}
 
-    def _take(self, pid: int, request: Requested | RouteCalled) -> None:
+    def _take(self, pid: int, request: Requested | RouteCalled | MonitorFrame) -> None:
         """A request of a child."""
+        if isinstance(request, MonitorFrame):
+            self.monitoring.take(pid, request)
+            return
         if isinstance(request, RouteCalled):
             self.route_calls.take(pid, request)
         else:
@@ -425,6 +443,8 @@ class Kernel:
                 if process.pid in one.by_pid:
                     one.look(process)
             self.learning.look_after(process)
+            if process.spec.program == MONITOR:
+                self.monitoring.follow()
         self.alerts.see_kernel_event(event)
         match event:
             case ev.Ready() if traits_of(self._table.process(event.pid).spec.program).answers_calls:
@@ -444,6 +464,7 @@ class Kernel:
                     self._event_stream.publish("model", pid=event.pid, model=event.ref)
             case ev.PromotionChanged() | ev.PromotionRefused():
                 self.models.moved(event)
+                self.monitoring.follow()
                 if event.name in self._table.ended_rollouts:  # it may have ended one just now
                     self.rollouts.follow_event(event)
             case ev.RolloutStarted() | ev.RolloutStopped() | ev.RolloutDecided():

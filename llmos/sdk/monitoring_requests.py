@@ -1,4 +1,4 @@
-"""What the client's verbs of SLOs send, and how their answers are read."""
+"""What the client's verbs of monitors and SLOs send, and how their answers are read."""
 
 from __future__ import annotations
 
@@ -6,9 +6,15 @@ from collections.abc import Mapping
 from urllib.parse import quote
 
 from llmos.abi.json_type import Json
+from llmos.abi.monitoring import MonitorState
 from llmos.abi.slo import SloState
 from llmos.abi.wire import from_plain
 from llmos.sdk.request import Request
+
+
+def monitor(name: str, method: str) -> Request[MonitorState]:
+    """GET shows what is found, POST begins, DELETE ends."""
+    return Request(method, f"/v1/models/{quote(name)}/monitor", lambda answer: from_plain(answer, MonitorState))
 
 
 def slos() -> Request[list[SloState]]:

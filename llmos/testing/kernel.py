@@ -67,6 +67,7 @@ from llmos.kernel.upload_service import UploadService
 from llmos.kernel.usage.usage_service import UsageService
 from llmos.testing.alerts import memory_alerts
 from llmos.testing.learning import MemoryLearning
+from llmos.testing.monitoring import MemoryMonitoring
 
 NOON = 1_750_000_000.0
 
@@ -538,6 +539,10 @@ class MemoryKernel:
     @cached_property
     def learning(self) -> MemoryLearning:
         return MemoryLearning(self.models.get)
+
+    @cached_property
+    def monitoring(self) -> MemoryMonitoring:
+        return MemoryMonitoring(self.models.get)
 
     @cached_property
     def slos(self) -> SloService:

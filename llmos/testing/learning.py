@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from llmos.abi.api_types import ModelView
 from llmos.abi.error import BadInput
-from llmos.abi.learning import FEEDBACK, LearningState, rows_in
+from llmos.abi.learning import FEEDBACK, LearningState, LearnOrder, rows_in
 
 
 class MemoryLearning:
@@ -14,13 +14,14 @@ class MemoryLearning:
 
     def __init__(self, find: Callable[[str], ModelView]) -> None:
         self._find = find
-        self.orders: dict[str, int] = {}
+        self.orders: dict[str, LearnOrder] = {}
 
     async def order(self, name: str, source: str, when: str) -> LearningState:
         if source != FEEDBACK:
             raise BadInput(f"from is {source!r}; models learn from {FEEDBACK}", key="from", expected=[FEEDBACK])
         self._find(name)
-        self.orders[name] = rows_in(when)
+        rows, on_drift = rows_in(when)
+        self.orders[name] = LearnOrder(name, rows, on_drift=on_drift)
         return await self.state(name)
 
     async def stop(self, name: str) -> LearningState:
@@ -29,5 +30,5 @@ class MemoryLearning:
 
     async def state(self, name: str) -> LearningState:
         self._find(name)
-        rows = self.orders.get(name, 0)
-        return LearningState(name, f"{rows} rows" if rows else "", rows)
+        order = self.orders.get(name) or LearnOrder(name, 0)
+        return LearningState(name, order.when, order.rows)

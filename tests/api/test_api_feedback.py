@@ -150,7 +150,8 @@ def test_an_order_to_learn_is_given_shown_and_ended(ask):
     assert ask("POST", path, {"when": "200 rows"}).json()["rows"] == 200
     assert ask("GET", path).json()["when"] == "200 rows"
     assert ask("DELETE", path).json()["when"] == ""
-    assert ask("POST", path, {"when": "200 rows or drift"}).json()["error"]["param"] == "when"
+    assert ask("POST", path, {"when": "200 rows or drift"}).json()["when"] == "200 rows or drift"
+    assert ask("POST", path, {"when": "drift"}).json()["error"]["param"] == "when"
     assert ask("POST", path, {"when": "200 rows", "from": "dreams"}).json()["error"]["param"] == "from"
     assert ask("GET", "/v1/models/nobody/learning").status_code == 404
 

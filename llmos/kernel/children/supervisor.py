@@ -20,9 +20,12 @@ from llmos.abi.error import Cancelled, LlmosError
 from llmos.abi.frame import (
     AttachFailed,
     Beat,
+    CallsWanted,
     Chunks,
     Computed,
+    DriftFound,
     FromChild,
+    ModelAsked,
     Ready,
     Requested,
     RouteCalled,
@@ -65,7 +68,7 @@ class Supervisor:
 
     _router: Router
     _post: Callable[[ev.Event], None]
-    _asked: Callable[[int, Requested | RouteCalled], None]
+    _asked: Callable[[int, Requested | RouteCalled | CallsWanted | ModelAsked | DriftFound], None]
 
     def __init__(
         self,
@@ -87,7 +90,7 @@ class Supervisor:
         self,
         router: Router,
         post: Callable[[ev.Event], None],
-        asked: Callable[[int, Requested | RouteCalled], None],
+        asked: Callable[[int, Requested | RouteCalled | CallsWanted | ModelAsked | DriftFound], None],
     ) -> None:
         """Become the parent of every orphaned descendant, and watch for exits.
 
@@ -173,7 +176,7 @@ class Supervisor:
                 self._router.computed(call_id, share)
             case TakenIn(call_id):
                 self._router.taken_in(call_id)
-            case Requested() | RouteCalled():
+            case Requested() | RouteCalled() | CallsWanted() | ModelAsked() | DriftFound():
                 self._asked(pid, frame)
             case TakesIn(os_pid, fd):
                 _open_note(child, os_pid, fd)

@@ -56,17 +56,18 @@ class FeedbackLearner:
         self._one_at_a_time = asyncio.Lock()
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._again: set[str] = set()
+        self._noting: set[asyncio.Task[None]] = set()
 
     async def order(self, name: str, source: str, when: str) -> LearningState:
         """Learn from now on; BadInput for what cannot be learned, Conflict for a name without a promoted version."""
         if source != FEEDBACK:
             raise BadInput(f"from is {source[:80]!r}; models learn from {FEEDBACK}", key="from", expected=[FEEDBACK])
-        rows = rows_in(when)
+        rows, on_drift = rows_in(when)
         promoted = self._find_promoted(name)
         check_learnable(promoted)
         root_of(promoted, self._store)
         earlier = self._orders().get(name)
-        await self._write(LearnOrder(name, rows, earlier.upto if earlier is not None else 0))
+        await self._write(LearnOrder(name, rows, earlier.upto if earlier is not None else 0, on_drift))
         self.look(name)
         return await self.state(name)
 
@@ -88,7 +89,7 @@ class FeedbackLearner:
         steps = await asyncio.to_thread(steps_of, name, self._store)
         return LearningState(
             name,
-            f"{order.rows} rows" if order.rows else "",
+            order.when,
             order.rows,
             counts.rows,
             counts.agreed,
@@ -97,6 +98,22 @@ class FeedbackLearner:
             steps,
             self._gate(name).require,
         )
+
+    def note_alarm(self, ref: str, at: float) -> None:
+        """The monitor of a name has an alarm: an order that waits for drift may be due."""
+        order = self._orders().get(ref.partition(":")[0])
+        if order is not None and order.rows and order.on_drift:
+            task = asyncio.get_running_loop().create_task(self._note_drift(order.name, at))
+            self._noting.add(task)
+            task.add_done_callback(self._noting.discard)
+
+    async def _note_drift(self, name: str, at: float) -> None:
+        async with self._one_at_a_time:
+            try:
+                await self._write(replace(self._orders()[name], drifted_at=at))
+            except LlmosError as error:
+                log.warning("drift of %s is not noted: %s", name, error.message)
+        self.look(name)
 
     def begin(self) -> None:
         """Look at every order, once the daemon has started."""
@@ -125,7 +142,7 @@ class FeedbackLearner:
     async def close(self) -> None:
         """Wait for what is being begun."""
         self._again.clear()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        await asyncio.gather(*self._noting, *self._tasks.values(), return_exceptions=True)
 
     def _go_on(self, name: str) -> None:
         self._tasks.pop(name, None)
@@ -142,7 +159,7 @@ class FeedbackLearner:
                 if isinstance(due, Spec):
                     begun = await self._processes.submit(due)
                     if LEARN_DATA.runs(begun):
-                        await self._write(replace(order, upto=int(begun.spec.args["upto"])))
+                        await self._write(replace(order, upto=int(begun.spec.args["upto"]), drifted_at=0.0))
                 elif due is not None:
                     await self._processes.resume(due)
             except LlmosError as error:
@@ -176,7 +193,7 @@ def next_step(
     newest = newest_dataset(order.name, store)
     if newest is not None and not is_learned(newest, store, own):
         return training_on(newest, promoted)
-    if counts.rows < order.rows:
+    if counts.rows < order.least:
         return None
     args: dict[str, Json] = {
         "data": root_of(promoted, store),

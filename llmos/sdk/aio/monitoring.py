@@ -1,14 +1,27 @@
-"""Monitoring: objectives for errors and latency."""
+"""Monitoring: drift, and objectives for errors and latency."""
 
 from __future__ import annotations
 
+from llmos.abi.monitoring import MonitorState
 from llmos.abi.slo import SloState
 from llmos.sdk import monitoring_requests
 from llmos.sdk.aio.connection import AsyncDaemonConnection
 
 
 class AsyncMonitoringClient(AsyncDaemonConnection):
-    """Monitoring: objectives for errors and latency."""
+    """Monitoring: drift, and objectives for errors and latency."""
+
+    async def monitor(self, name: str) -> MonitorState:
+        """What the monitor of a name has found: signals, alarms, accuracy."""
+        return await self._ask(monitoring_requests.monitor(name, "GET"))
+
+    async def start_monitor(self, name: str) -> MonitorState:
+        """Compare the calls to a name with its version's evaluation rows from now on."""
+        return await self._ask(monitoring_requests.monitor(name, "POST"))
+
+    async def stop_monitor(self, name: str) -> MonitorState:
+        """End the monitor of a name; what it has found stays."""
+        return await self._ask(monitoring_requests.monitor(name, "DELETE"))
 
     async def slos(self) -> list[SloState]:
         """How the objectives of all names stand."""

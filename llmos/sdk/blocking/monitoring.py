@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+from llmos.abi.monitoring import MonitorState
 from llmos.abi.slo import SloState
 from llmos.sdk import monitoring_requests
 from llmos.sdk.blocking.connection import DaemonConnection
 
 
 class MonitoringClient(DaemonConnection):
-    """Monitoring: objectives for errors and latency."""
+    """Monitoring: drift, and objectives for errors and latency."""
+
+    def monitor(self, name: str) -> MonitorState:
+        """What the monitor of a name has found: signals, alarms, accuracy."""
+        return self._ask(monitoring_requests.monitor(name, "GET"))
+
+    def start_monitor(self, name: str) -> MonitorState:
+        """Compare the calls to a name with its version's evaluation rows from now on."""
+        return self._ask(monitoring_requests.monitor(name, "POST"))
+
+    def stop_monitor(self, name: str) -> MonitorState:
+        """End the monitor of a name; what it has found stays."""
+        return self._ask(monitoring_requests.monitor(name, "DELETE"))
 
     def slos(self) -> list[SloState]:
         """How the objectives of all names stand."""

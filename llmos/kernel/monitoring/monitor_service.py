@@ -1,0 +1,234 @@
+"""Monitors for the API and the calls: begins and ends their processes, notes calls, and tells what they find."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from llmos.abi.call import CallRequest, Chunk
+from llmos.abi.capability import allowed_tasks
+from llmos.abi.error import BadInput, Conflict, LlmosError, NotFound, fault_of
+from llmos.abi.frame import CallsSeen, CallsWanted, DriftFound, ModelAsked, ModelReplied, ToChild
+from llmos.abi.json_type import Json
+from llmos.abi.model import LATEST, split_ref
+from llmos.abi.monitoring import DRIFT, STATE, DriftAlarm, MonitoredVersion, MonitorState, observed_input
+from llmos.abi.process import Priority, Process, Program, Spec, State
+from llmos.abi.wire import from_json
+from llmos.kernel.event_stream import EventStream
+from llmos.kernel.monitoring.reservoir import Reservoir
+
+if TYPE_CHECKING:
+    from llmos.kernel.processes.process_service import ProcessService
+    from llmos.kernel.store.store import Store
+
+MONITOR = Program("monitor")
+MOST_OF_A_CALL = 32  # inputs of a call that are noted
+EMBED = "embed"
+MonitorFrame = CallsWanted | ModelAsked | DriftFound
+log = logging.getLogger(__name__)
+
+
+class MonitorService:
+    """The monitors of a home. Where none is at work, a call costs one look at `is_on`."""
+
+    def __init__(
+        self,
+        folder: Path,
+        store: Store,
+        processes: ProcessService,
+        event_stream: EventStream,
+        answer: Callable[[CallRequest], Awaitable[Chunk]],
+        predictions: Callable[[str], tuple[str, int | None]],
+        send: Callable[[int, ToChild], None],
+        drifted: Callable[[DriftAlarm], None],
+    ) -> None:
+        """`drifted` is told each alarm that begins."""
+        self._folder = folder
+        self._store = store
+        self._processes = processes
+        self._event_stream = event_stream
+        self._answer = answer
+        self._predictions = predictions
+        self._send = send
+        self._drifted = drifted
+        self._by_name: dict[str, LiveMonitor] = {}
+        self._by_ref: dict[str, LiveMonitor] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.is_on = False  # whether any call is noted
+
+    # For calls.
+
+    def watches(self, ref: str) -> bool:
+        """Whether calls to this version are noted."""
+        return ref in self._by_ref
+
+    def note(self, ref: str, inputs: Sequence[Json], chunk: Chunk, *, keeps_text: bool) -> None:
+        """Note a call's inputs and answers. Never waits, never raises."""
+        live = self._by_ref.get(ref)
+        outputs, sizes = chunk.outputs, chunk.sizes
+        if live is None or len(outputs) != len(inputs):
+            return
+        step = max(1, len(inputs) // MOST_OF_A_CALL)
+        for at in range(0, len(inputs), step):
+            size = sizes[at] if len(sizes) == len(inputs) else 0
+            live.reservoir.add(observed_input(inputs[at], outputs[at], size, keeps_text=keeps_text))
+        if live.least and live.reservoir.seen >= live.least:
+            self._give(live)
+
+    # For the API.
+
+    async def start(self, name: str) -> MonitorState:
+        """Begin to monitor the calls to a name, or go on; Conflict for one without a promoted version."""
+        if split_ref(name)[1] is not None or name.endswith(f":{LATEST}"):
+            raise BadInput(f"A monitor is of a bare name: {name.partition(':')[0]}", name=name)
+        self._store.found(name)
+        if self._store.promoted(name) is None:
+            raise Conflict(f"No version of {name} is promoted. Promote one first: llmos promote {name}:1", name=name)
+        process = self._process_of(name)
+        if process is None:
+            await self._processes.submit(Spec(MONITOR, {"model": name}, priority=Priority.BACKGROUND))
+        elif process.state in (State.INTERRUPTED, State.SUSPENDED):
+            await self._processes.resume(process.pid)
+        return await self.get(name)
+
+    async def stop(self, name: str) -> MonitorState:
+        """End the monitor of a name; what it has found stays."""
+        process = self._process_of(name)
+        if process is not None:
+            await self._processes.kill(process.pid)
+        return await self.get(name)
+
+    async def get(self, name: str) -> MonitorState:
+        """What the monitor of a name has found; NotFound if it never had one."""
+        self._store.found(name)
+        process = self._process_of(name)
+        state = await asyncio.to_thread(_read_state, folder_of(self._folder, name) / STATE)
+        if state is None and process is None:
+            raise NotFound(f"{name} has had no monitor. Begin one: llmos monitor {name}", name=name)
+        found = state or MonitorState(name)
+        return MonitorState(**{**_fields(found), "pid": None if process is None else process.pid})
+
+    def _process_of(self, name: str) -> Process | None:
+        own = [one for one in self._processes.all() if one.spec.program == MONITOR and one.state is not State.EXITED]
+        return next((one for one in own if one.spec.args.get("model") == name), None)
+
+    # For the kernel.
+
+    def follow(self) -> None:
+        """The live monitors are those of the processes, each on its name's promoted version."""
+        wanted = {
+            str(one.spec.args["model"]): one.pid
+            for one in self._processes.all()
+            if one.spec.program == MONITOR and one.state is not State.EXITED
+        }
+        self._by_name = {name: self._by_name.get(name) or LiveMonitor(name) for name in wanted}
+        self._by_ref = {}
+        for name, live in self._by_name.items():
+            version = self._store.promoted(name)
+            ref = "" if version is None else f"{name}:{version}"
+            if ref != live.ref:
+                live.ref, live.reservoir = ref, Reservoir()
+            if live.pid != wanted[name]:
+                live.pid, live.least = wanted[name], 0
+            self._by_ref[ref] = live
+        self._by_ref.pop("", None)
+        self.is_on = bool(self._by_ref)
+
+    def take(self, pid: int, frame: MonitorFrame) -> None:
+        """A request of a monitor, or what it has found."""
+        live = next((one for one in self._by_name.values() if one.pid == pid), None)
+        if live is None:
+            return
+        if isinstance(frame, CallsWanted):
+            live.least = max(1, frame.least)
+            if live.reservoir.seen >= live.least:
+                self._give(live)
+        elif isinstance(frame, ModelAsked):
+            task = asyncio.get_running_loop().create_task(self._reply(pid, frame))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        else:
+            self._tell(frame)
+
+    async def close(self) -> None:
+        """End what is being asked."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _give(self, live: LiveMonitor) -> None:
+        """What was noted since the last time."""
+        calls, inputs = live.reservoir.take()
+        live.least = 0
+        self._send(live.pid, CallsSeen(self._version(live.ref), calls, inputs))
+
+    def _version(self, ref: str) -> MonitoredVersion:
+        try:
+            manifest = self._store.resolve(ref)
+            base = self._store.resolve(manifest.base) if manifest.base else None
+        except LlmosError:  # it was removed just now
+            return MonitoredVersion(ref)
+        try:
+            predictions = self._predictions(ref)[0]
+        except LlmosError:  # it was never measured, or earlier than predictions were kept
+            predictions = ""
+        embeds = base.ref if base is not None and EMBED in allowed_tasks(base) else ""
+        return MonitoredVersion(ref, manifest.task, predictions, embeds)
+
+    async def _reply(self, pid: int, asked: ModelAsked) -> None:
+        request = CallRequest(asked.model, asked.inputs, task=asked.task, priority=Priority.BACKGROUND)
+        try:
+            chunk = await self._answer(request)
+            reply = ModelReplied(asked.request_id, chunk.outputs, chunk.sizes)
+        except Exception as error:  # the top of a work beside the loop: its asker gets the fault
+            if not isinstance(error, LlmosError):
+                log.error("a question of process %d", pid, exc_info=error)
+            reply = ModelReplied(asked.request_id, fault=fault_of(error))
+        self._send(pid, reply)
+
+    def _tell(self, found: DriftFound) -> None:
+        alarm = found.alarm
+        self._event_stream.publish(
+            DRIFT,
+            model=alarm.model,
+            signal=alarm.signal,
+            statistic=alarm.statistic,
+            threshold=alarm.threshold,
+            p_value=alarm.p_value,
+            is_over=alarm.ended_at is not None,
+        )
+        if alarm.ended_at is None:
+            self._drifted(alarm)
+
+
+class LiveMonitor:
+    """One monitored name: its process, its version, what was noted, and for how many calls its process waits."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.pid = 0
+        self.ref = ""
+        self.least = 0
+        self.reservoir = Reservoir()
+
+
+def folder_of(folder: Path, name: str) -> Path:
+    """Where a monitor keeps what it has found."""
+    return folder / name.replace("/", "%2F")
+
+
+def _read_state(path: Path) -> MonitorState | None:
+    try:
+        return from_json(path.read_bytes(), MonitorState)
+    except FileNotFoundError:
+        return None
+    except (OSError, LlmosError) as error:
+        log.error("the state of a monitor, %s, is damaged, and left out: %s", path, error)
+        return None
+
+
+def _fields(state: MonitorState) -> dict[str, Json]:
+    return {name: getattr(state, name) for name in MonitorState.__slots__}
