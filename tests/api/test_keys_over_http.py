@@ -226,7 +226,7 @@ def test_a_line_of_a_batch_is_recorded_under_its_key(ask, kernel):
     make(kernel)
     key_id = kernel.keys.all()[0].id
     assert ask_line(ask, key_id)[0] == 200
-    recorded = kernel.requests.recent.latest(lambda one: True)
+    recorded = kernel.requests.recent.latest("support", "a")
     assert (recorded.key, recorded.path) == (key_id, "/v1/run")
 
 
