@@ -12,6 +12,7 @@ from pathlib import Path
 
 from llmos.abi.model import DatasetManifest, File, Manifest
 from llmos.abi.wire import from_json
+from llmos.config import LOCAL_KEY
 from llmos.kernel.store import disk
 from llmos.kernel.store.promotions import PROMOTED
 
@@ -19,7 +20,16 @@ MADE_AGAIN = ("models", "resident", "vectors")  # links to blobs, and what the b
 OF_THIS_MOMENT = ("run", "downloads")
 BLOBS, SCRATCH, NAMES, DATASETS = "blobs", "scratch", "names", "datasets"
 APART = (*MADE_AGAIN, *OF_THIS_MOMENT, BLOBS, SCRATCH, "lost+found")
-NOT_KEPT = ("daemon.json", "daemon.lock", "verified.json", "journal.*", "restoring.json", "*.new", f"{disk.TEMPORARY}*")
+NOT_KEPT = (
+    "daemon.json",
+    "daemon.lock",
+    LOCAL_KEY,  # a secret of the daemon that runs
+    "verified.json",
+    "journal.*",
+    "restoring.json",
+    "*.new",
+    f"{disk.TEMPORARY}*",
+)
 DATABASE_LOGS = ("-wal", "-shm", "-journal")  # SQLite's, which are copied with the database
 
 

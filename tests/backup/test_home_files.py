@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from homes import stocked_home
 
+from llmos.abi.feedback_file import FILE as FEEDBACK
 from llmos.backup.home_files import checkpoint_identity, page_files, plain_files, scratch_files
+from llmos.config import LOCAL_KEY
+from llmos.kernel.keys.key_store import FILE as KEYS
+from llmos.kernel.programs.batch import BATCHES
+from llmos.kernel.requests.request_log import FOLDER as REQUESTS
 
 
 def test_promotions_come_before_the_versions_that_they_name(tmp_path):
@@ -21,6 +26,22 @@ def test_half_written_files_links_and_logs_of_databases_are_left_out(tmp_path):
         (tmp_path / "rows" / name).touch()
     (tmp_path / "rows" / "link").symlink_to("/etc/passwd")
     assert [path.name for path in plain_files(tmp_path)] == ["lonely-wal", "rows.db"]
+
+
+def test_what_the_rooms_of_the_daemon_keep_is_in_it_and_the_running_daemon_s_secret_is_not(tmp_path):
+    kept = (
+        KEYS,
+        FEEDBACK,
+        f"{REQUESTS}/2026-01-31.db",
+        f"{BATCHES}/batch_1.json",
+        f"{BATCHES}/batch_1/output.jsonl",
+        "fine_tuning/ftjob-1.json",
+        "a_room_that_nobody_knows_yet/page.json",
+    )
+    for name in (*kept, LOCAL_KEY, "daemon.lock"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("{}")
+    assert {path.relative_to(tmp_path).as_posix() for path in plain_files(tmp_path)} == {*kept}
 
 
 def test_a_page_names_its_blobs_and_other_pages_none(tmp_path):
