@@ -28,7 +28,7 @@ def test_half_written_files_links_and_logs_of_databases_are_left_out(tmp_path):
     assert [path.name for path in plain_files(tmp_path)] == ["lonely-wal", "rows.db"]
 
 
-def test_what_the_rooms_of_the_daemon_keep_is_in_it_and_the_running_daemon_s_secret_is_not(tmp_path):
+def test_all_that_the_daemon_keeps_is_in_it_and_its_present_secret_is_not(tmp_path):
     kept = (
         KEYS,
         FEEDBACK,
