@@ -14,7 +14,7 @@ BENCH     ?= all
 WORKERS   ?= -n 2 --dist loadfile --no-loadscope-reorder
 VENV      := .venv
 BIN       := $(VENV)/bin
-PIP       := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile $(PIP_FLAGS)
+PIP       := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile --constraint $(CURDIR)/$(PINS) $(PIP_FLAGS)
 # seqeval is published as source alone, and its setup takes the newest setuptools_scm without what that needs from 10 on.
 OLD_BUILDS := PIP_CONSTRAINT=$(CURDIR)/tools/build-constraints.txt PIP_BUILD_CONSTRAINT=$(CURDIR)/tools/build-constraints.txt
 INFINITY  := .venv-infinity
@@ -22,7 +22,7 @@ CLIENTS   := .venv-clients
 FUZZ      := .venv-fuzz
 TRACKERS  := .venv-trackers
 SEED      ?=
-TORCH     := torch==2.13.0
+PINS      := constraints.txt
 # pip compiles nothing (it would compile everything); so that the first start is no slower than the second, this does.
 IMPORTS   := import llmos.daemon, llmos.cli.demo, llmos.programs.train, llmos.programs.pull, llmos.nn.resident, peft; \
              from llmos.nn.cpu.cpu_kernels import kernels; kernels(); from llmos.programs.zygote import preload; preload("pytorch")
@@ -124,9 +124,9 @@ $(BIN)/python:
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); $(call HINT,python could not make a virtual environment. On Debian and Ubuntu: apt-get install python3-venv); }
 
 # torch goes first and alone: a pinned build that is already there is then never replaced by a resolver's idea.
-$(VENV)/.runtime: pyproject.toml | $(BIN)/python
-	@echo "· installing $(TORCH) (the large one, once)"
-	@$(PIP) 'pip>=23' '$(TORCH)' || $(call HINT,torch could not be installed. Is the package index reachable? Flags for pip go into PIP_FLAGS)
+$(VENV)/.runtime: pyproject.toml $(PINS) | $(BIN)/python
+	@echo "· installing $$(grep '^torch==' $(PINS)) (the large one, once)"
+	@$(PIP) 'pip>=23' torch || $(call HINT,torch could not be installed. Is the package index reachable? Flags for pip go into PIP_FLAGS)
 	@echo "· installing llmos and what it needs"
 	@$(PIP) --editable . || $(call HINT,the dependencies in pyproject.toml could not be installed; pip said why above)
 	@echo "· compiling what daemon and children import"

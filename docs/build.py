@@ -17,7 +17,15 @@ from llmos.abi.task import all_specs
 from llmos.config import SETTINGS, Config
 
 TREE = Path(__file__).resolve().parents[1]
-PATTERNS = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/*.md", "examples/*/README.md", "bench/README.md")
+PATTERNS = (
+    "README.md",
+    "SECURITY.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "docs/*.md",
+    "examples/*/README.md",
+    "bench/README.md",
+)
 MADE = re.compile(r"(<!-- made: (\w+) -->\n).*?(<!-- /made -->)", re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 CODE = re.compile(r"```.*?```|`[^`\n]*`", re.DOTALL)

@@ -61,6 +61,7 @@ class Config:
     api_key: str = field(default="", repr=False)
     endpoint_hosts: tuple[str, ...] = ()
     endpoint_key: str = field(default="", repr=False)
+    resume_at_start: bool = False
     log_level: str = "info"
     max_log_bytes: int = 10 * 1024 * 1024
     max_log_files: int = 3
@@ -211,6 +212,13 @@ SETTINGS: tuple[Setting, ...] = (
         "flag: other users can see flags",
     ),
     Setting("catalog", _path, "a TOML file", "More models that `llmos pull` knows by name, besides the built-in ones"),
+    Setting(
+        "resume_at_start",
+        _flag,
+        "true or false",
+        "At its start the daemon resumes what the end of the earlier one has interrupted, from its checkpoint: "
+        "trainings, pulls, searches. Not what a user stopped or suspended. `llmos restart` and a service do so",
+    ),
     Setting(
         "log_level",
         _one_of("debug", "info", "warning", "error"),

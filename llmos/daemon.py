@@ -28,6 +28,7 @@ from llmos.api.connection import Serving
 from llmos.config import SETTINGS, Config, ServiceManager, is_loopback, read_config, take_service_manager
 from llmos.home import LOCK, inode_of
 from llmos.kernel.file_modes import check_home, check_restored, close_home, make_private
+from llmos.kernel.home_format import check_format, mark_format
 from llmos.kernel.journal import restore
 from llmos.kernel.kernel import JOURNAL, Kernel
 from llmos.kernel.keys.key_store import KeyStore, has_keys
@@ -52,6 +53,7 @@ def main(words: Sequence[str] | None = None) -> int:
         check(config.cpu_kernels)
         logging.basicConfig(level=config.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
         with holding_home(config.home), listening(config) as sock:
+            mark_format(config.home, __version__)
             if restores:
                 log.warning("%s", restore(config.home / JOURNAL))
             asyncio.run(run(config, sock, ready, manager))
@@ -141,10 +143,16 @@ def holding_home(home: Path, *, is_restoring: bool = False) -> Iterator[None]:
     try:
         if not is_restoring:
             check_restored(home)
+            check_runnable(home)
         close_home(home)
         yield
     finally:
         os.close(lock)
+
+
+def check_runnable(home: Path) -> None:
+    """Raise Conflict for a home that a later llmos has changed."""
+    check_format(home, __version__)
 
 
 @contextlib.contextmanager

@@ -11,11 +11,12 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
 from llmos.abi.error import LlmosError
-from llmos.config import SETTINGS, Config, read_config
+from llmos.config import HUB_TOKEN, SETTINGS, Config, read_config
 
 LOCK = "daemon.lock"
 MARK = "LLMOS_CHILD_OF"  # in the environment of all that a daemon starts: its os_pid and its home
@@ -141,6 +142,28 @@ def config_of(os_pid: int) -> Config | None:
         return read_config(flags, environ)
     except LlmosError:  # it is of another version, or its config.toml was changed since
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """How a daemon was started: the words behind its module's name, and the variables that settings are read from."""
+
+    words: tuple[str, ...]
+    environ: dict[str, str]
+    cgroup: str
+    is_service: bool
+
+
+def launch_of(os_pid: int) -> Launch:
+    """How this daemon was started. Words of one start alone are left out; systemd tells its services their pid."""
+    words, environ = _words(os_pid), _environ(os_pid)
+    at = next((at for at in range(len(words)) if words[at : at + 2] == ["-m", "llmos.daemon"]), len(words))
+    kept = tuple(word for word in words[at + 2 :] if word.startswith("--") and "=" in word)
+    named = {name: value for name, value in environ.items() if name.startswith("LLMOS_") or name == HUB_TOKEN}
+    named.pop(MARK, None)
+    is_service = str(os_pid) in (environ.get("SYSTEMD_EXEC_PID"), environ.get("WATCHDOG_PID"))
+    cgroup = os.fsdecode(_read(os_pid, "cgroup")).strip()
+    return Launch(kept, named, cgroup, is_service)
 
 
 def _end(os_pids: list[int]) -> int:

@@ -28,6 +28,7 @@ from llmos.home import (
     end_orphans,
     is_daemon,
     is_stopped,
+    launch_of,
     mark,
     orphans_of,
     state_of,
@@ -278,3 +279,28 @@ def test_a_process_that_has_ended_is_held_and_its_number_means_nothing_any_more(
     assert state_of(process.pid) == ""
     with pytest.raises(ProcessLookupError):
         OsProcess(process.pid)
+
+
+def test_how_a_daemon_was_started_is_read_from_it_without_what_is_of_one_start():
+    words = ["-m", "llmos.daemon", "--port=9001", "--ready-fd", "5", "--restore", "--log-level=debug"]
+    environ = {**os.environ, "LLMOS_ENGINE": "null", "HF_TOKEN": "x", "NOT_OURS": "y"}
+    command = [sys.executable, "-c", "print(flush=True); input()", *words]
+    with subprocess.Popen(command, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()  # so it runs its program
+        launch = launch_of(process.pid)
+        process.communicate(b"\n", timeout=60)
+    assert launch.words == ("--port=9001", "--log-level=debug")
+    assert (launch.environ["LLMOS_ENGINE"], launch.environ["HF_TOKEN"]) == ("null", "x")
+    assert not {"NOT_OURS", "PATH"} & launch.environ.keys()
+    assert launch.is_service is False
+
+
+@pytest.mark.parametrize("name", ["SYSTEMD_EXEC_PID", "WATCHDOG_PID"])
+def test_a_daemon_whose_pid_systemd_told_it_is_a_service(name):
+    code = f"import os, sys; os.environ[{name!r}] = str(os.getpid()); os.execv(sys.executable, sys.argv[1:])"
+    program = [sys.executable, "-c", "print(flush=True); input()"]
+    command = [sys.executable, "-c", code, *program]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        assert launch_of(process.pid).is_service
+        process.communicate(b"\n", timeout=60)

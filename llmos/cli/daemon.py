@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from select import select
 from typing import TYPE_CHECKING, Annotated, Any
@@ -72,8 +73,11 @@ def _word(value: Any) -> str:  # Any: a setting's value
     return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
-def spawn(command: list[str], home: Path) -> dict[str, Any]:
-    """Start the daemon in a session of its own and return what it wrote to its ready pipe. Any: that JSON."""
+def spawn(command: list[str], home: Path, environ: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Start the daemon in a session of its own and return what it wrote to its ready pipe. Any: that JSON.
+
+    `environ` are variables that it has besides this process's.
+    """
     log = log_of(home)
     was_home = log.parent.exists()
     try:
@@ -92,6 +96,7 @@ def spawn(command: list[str], home: Path) -> dict[str, Any]:
             start_new_session=True,
             pass_fds=(writing,),
             cwd="/",
+            env={**os.environ, **(environ or {})},
         )
         os.close(writing)
         is_told, _, _ = select([ready], [], [], READY_TIMEOUT_S)
@@ -141,15 +146,21 @@ def down() -> None:
         say(f"No daemon is up.{also}{_neighbour()}")
         return
     with daemon:
-        try:
-            was_forced = _end_daemon(daemon)
-        except PermissionError:
-            raise Conflict(
-                f"The daemon of {home} (pid {daemon.os_pid}) runs as another user. End it as that user: llmos down"
-            ) from None
-        end_children(daemon.os_pid)
-    end_orphans(home)
+        was_forced = end_all(daemon, home)
     say(f"llmos is down.{' The daemon did not answer, and was ended by force.' if was_forced else ''}")
+
+
+def end_all(daemon: OsProcess, home: Path) -> bool:
+    """End the daemon and all that it has started; returns whether force was used. Conflict if it is another user's."""
+    try:
+        was_forced = _end_daemon(daemon)
+    except PermissionError:
+        raise Conflict(
+            f"The daemon of {home} (pid {daemon.os_pid}) runs as another user. End it as that user: llmos down"
+        ) from None
+    end_children(daemon.os_pid)
+    end_orphans(home)
+    return was_forced
 
 
 def _end_daemon(daemon: OsProcess) -> bool:

@@ -34,6 +34,7 @@ from llmos.cli import (
     store,
     train,
     tune,
+    upgrade,
     usage,
 )
 from llmos.cli.terminal import say, say_error
@@ -48,6 +49,7 @@ app = typer.Typer(
 )
 for room in (
     daemon,
+    upgrade,
     backup,
     processes,
     models,

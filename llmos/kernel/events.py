@@ -407,8 +407,11 @@ class TimerFired(Event):
 
 @dataclass(frozen=True, slots=True)
 class DaemonStarted(Event):
+    """`resumes`: what the end of the earlier daemon interrupted goes on, as the setting `resume_at_start` says."""
+
     durability: ClassVar[Durability] = Durability.FSYNCED
     is_fact: ClassVar[bool] = True
+    resumes: bool = False
 
 
 @dataclass(frozen=True, slots=True)

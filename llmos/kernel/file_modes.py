@@ -20,7 +20,7 @@ ROOMS = (
 RESTORING = "restoring.json"  # there while a backup is restored, and after a restore that was broken off
 PAGES = (
     "journal.*", "daemon.*", "verified.json", "config.toml", "row.key", "keys.json", "local.key", "usage.db*",
-    "alerts.toml", RESTORING,
+    "alerts.toml", "format.json", RESTORING,
 )  # fmt: skip
 SIGNS = ("daemon.lock", "journal.db", "journal.snapshot", "verified.json")
 NOBODYS = ("lost+found", ".tmp-*")

@@ -177,7 +177,7 @@ class Kernel:
         self._ticking = asyncio.get_running_loop().create_task(self._tick())
         self._tidying = asyncio.get_running_loop().create_task(self._tidy())
         self._counting = asyncio.get_running_loop().create_task(self.usage.run())
-        await self._loop.ask(ev.DaemonStarted(self._clock()))
+        await self._loop.ask(ev.DaemonStarted(self._clock(), config.resume_at_start))
         await asyncio.to_thread(sweep_scratch, config.home, self._table.returning())
         await self.batches.start()
         await self.fine_tuning.start()

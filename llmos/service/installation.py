@@ -51,7 +51,7 @@ def install(
     `daemon` is the operating system's pid of the home's daemon, if one runs. Conflict if systemd did not start that
     one, or if there is a unit that was not written here; Forbidden without the rights; Unavailable without systemd.
     """
-    _check_booted(control)
+    check_booted(control)
     _check_rights(place)
     _check_ours(place)
     if daemon is not None and daemon != main_pid(show(place, control)):
@@ -61,10 +61,10 @@ def install(
     if unit.user and unit.home.parent != STATES:  # there systemd makes it
         _make_home(unit)
     said = _write(unit, place, control)
-    _do(control, "daemon-reload")
-    _do(control, "enable", place.unit)
+    order(control, "daemon-reload")
+    order(control, "enable", place.unit)
     if starts:
-        _do(control, "restart", place.unit)
+        order(control, "restart", place.unit)
     return said
 
 
@@ -72,17 +72,17 @@ def uninstall(place: UnitPlace, control: UnitControl) -> None:
     """Stop the service and remove its unit; the home stays. NotFound if there is none."""
     if not place.path.exists():
         raise NotFound(f"There is no unit {place.path}. {_other(place)}", path=str(place.path))
-    _check_booted(control)
+    check_booted(control)
     _check_rights(place)
     _check_ours(place)
-    _do(control, "disable", "--now", place.unit)
+    order(control, "disable", "--now", place.unit)
     place.path.unlink()
-    _do(control, "daemon-reload")
+    order(control, "daemon-reload")
 
 
 def show(place: UnitPlace, control: UnitControl) -> Mapping[str, str]:
     """What systemd says of the service, by our names; Unavailable if it says nothing."""
-    _check_booted(control)
+    check_booted(control)
     done = control.systemctl("show", place.unit, f"--property={','.join(SHOWN)}")
     _check_done(done, "show")
     pairs = (line.partition("=") for line in done.out.splitlines())
@@ -150,7 +150,8 @@ def _make_home(unit: ServiceUnit) -> None:
         raise Unavailable(f"The home {unit.home} cannot be made for {unit.user}: {error}") from error
 
 
-def _check_booted(control: UnitControl) -> None:
+def check_booted(control: UnitControl) -> None:
+    """Raise Unavailable where systemd does not run the machine."""
     if not control.is_booted():
         raise Unavailable(
             "systemd does not run this machine (a container, or another init system). Run the daemon in the "
@@ -183,7 +184,8 @@ def _other(place: UnitPlace) -> str:
     return "For the machine's, leave --user out" if place.is_user else "For your own user's: --user"
 
 
-def _do(control: UnitControl, *words: str) -> None:
+def order(control: UnitControl, *words: str) -> None:
+    """Have systemd do something; Unavailable, with what it said, if it does not."""
     _check_done(control.systemctl(*words), " ".join(words))
 
 

@@ -87,7 +87,7 @@ class ServiceUnit:
         )
 
     def _service(self) -> str:
-        variables = {"LLMOS_HOME": str(self.home), **self.environment}
+        variables = {"LLMOS_HOME": str(self.home), "LLMOS_RESUME_AT_START": "true", **self.environment}
         return "\n".join(
             [
                 "[Service]",

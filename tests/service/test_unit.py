@@ -28,6 +28,7 @@ NotifyAccess=main
 User=llmos
 Group=990
 Environment=LLMOS_HOME=/srv/llmos
+Environment=LLMOS_RESUME_AT_START=true
 ExecStart=/opt/llmos/bin/python -m llmos.daemon
 WorkingDirectory=/
 Restart=on-failure

@@ -29,6 +29,7 @@ from llmos.kernel.rollouts import rollout_events
 
 KEEP_ENDED = 200
 GOES_DOWN = "the daemon goes down"
+GOES_DOWN_SUSPENDED = f"{GOES_DOWN}, and it was suspended"
 FORCE_AGAIN_S = 3.0  # by then a process that was being forked exists and can be killed
 
 
@@ -351,7 +352,7 @@ class ProcessTable:
             if process.state in ALIVE:
                 if process.os_pid is not None:
                     effects.append(do.KillOrphan(process.os_pid, self.runtimes[process.pid].born_at))
-                if self.continues(process):
+                if self.continues(process) or (event.resumes and self._goes_on(process)):
                     self.queue_again(process, "to be continued: it ended with the daemon")
                     continue
                 state = State.INTERRUPTED if self.traits(process).is_resumable else State.EXITED
@@ -359,7 +360,17 @@ class ProcessTable:
                 effects += self.end(process, event.at, state, f"ended with the daemon{on}")
             elif process.state is State.QUEUED and not self.traits(process).is_resumable:
                 effects += self.end(process, event.at, State.EXITED, "ended with the daemon")
+            elif event.resumes and process.state is State.INTERRUPTED and self._goes_on(process):
+                effects += self._on_resume_asked(ev.ResumeAsked(event.at, process.pid))
         return [*effects, *self.pending_commits.remaining_effects()]
+
+    def _goes_on(self, process: Process) -> bool:
+        """Whether the end of the daemon, and no user, has interrupted it, or does now; its parent resumes a child."""
+        if process.spec.parent is not None or not self.traits(process).is_resumable:
+            return False
+        if process.state in (State.INTERRUPTED, State.STOPPING):
+            return process.reason.startswith(GOES_DOWN) and not process.reason.startswith(GOES_DOWN_SUSPENDED)
+        return process.state is not State.SUSPENDED
 
     def _on_down_asked(self, event: ev.DownAsked) -> list[Effect]:
         self.is_down = True
@@ -367,7 +378,7 @@ class ProcessTable:
         for process in list(self.processes.values()):
             is_returning = self.runtimes[process.pid].is_returning
             if process.state in ALIVE - {State.STOPPING} or is_returning:
-                effects += self.stop(process, GOES_DOWN)
+                effects += self.stop(process, GOES_DOWN_SUSPENDED if process.state is State.SUSPENDED else GOES_DOWN)
             elif process.state is State.QUEUED and not self.traits(process).is_resumable:
                 effects += self.end(process, event.at, State.EXITED, GOES_DOWN)
                 effects += self.fail_calls(process, Fault(Unavailable.code, "The daemon is going down"))
