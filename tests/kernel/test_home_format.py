@@ -15,7 +15,7 @@ def test_a_home_of_before_there_were_formats_is_taken_and_marked(tmp_path):
     assert (tmp_path / PAGE).stat().st_mode & 0o111 == 0
 
 
-def test_a_home_that_a_later_llmos_has_changed_is_refused_by_a_sentence_with_both_versions(tmp_path):
+def test_a_home_of_a_later_llmos_is_refused_by_a_sentence_with_both_versions(tmp_path):
     (tmp_path / PAGE).write_text(f'{{"format": {FORMAT + 1}, "version": "9.8", "more": 1}}')
     with fails_with(Conflict, reason="newer_home", format=FORMAT + 1) as failure:
         check_format(tmp_path, "1.0")
