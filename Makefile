@@ -14,6 +14,7 @@ BENCH     ?= all
 WORKERS   ?= -n 2 --dist loadfile --no-loadscope-reorder
 VENV      := .venv
 BIN       := $(VENV)/bin
+PINS      := constraints.txt
 PIP       := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile --constraint $(CURDIR)/$(PINS) $(PIP_FLAGS)
 # seqeval is published as source alone, and its setup takes the newest setuptools_scm without what that needs from 10 on.
 OLD_BUILDS := PIP_CONSTRAINT=$(CURDIR)/tools/build-constraints.txt PIP_BUILD_CONSTRAINT=$(CURDIR)/tools/build-constraints.txt
@@ -22,7 +23,6 @@ CLIENTS   := .venv-clients
 FUZZ      := .venv-fuzz
 TRACKERS  := .venv-trackers
 SEED      ?=
-PINS      := constraints.txt
 # pip compiles nothing (it would compile everything); so that the first start is no slower than the second, this does.
 IMPORTS   := import llmos.daemon, llmos.cli.demo, llmos.programs.train, llmos.programs.pull, llmos.nn.resident, peft; \
              from llmos.nn.cpu.cpu_kernels import kernels; kernels(); from llmos.programs.zygote import preload; preload("pytorch")
