@@ -65,7 +65,7 @@ class SearchRun:
         self.channel, self.job, self.recipe = channel, job, recipe
         data = gather(recipe.data, recipe.task, recipe.options, job.datasets, key=bytes.fromhex(job.row_key))
         rows, labels = len(data.splits.train), len(data.splits.labels)
-        self.plan: HalvingPlan = plan_of(budget_of(str(job.args["budget"])))
+        self.plan: HalvingPlan = plan_of(budget_of(str(job.args["budget"])), len(data.splits.validation))
         self.recipe = recipe = replace(chosen_method(recipe, rows, job.models["base"]), method_why="")
         factor = float(job.models["base"].manifest.options.get("rate_factor", 1.0))
         pooling = str(job.models["base"].manifest.options.get("pooling", "mean"))
@@ -254,7 +254,10 @@ class SearchRun:
         aside.write_text(page(board, self.space), encoding="utf-8")
         aside.rename(folder / PAGE)
         best = next(row for row in board.trials if row.number == history.made.trial)
-        said = f"{history.made.ref} is trial {best.number} of {len(board.trials)}: {history.made.summary}"
+        which = f"trial {best.number} of {len(board.trials)}"
+        if best.is_default:
+            which += ", the defaults, which none beats by more than a standard error"
+        said = f"{history.made.ref} is {which}: {history.made.summary}"
         print(said, flush=True)
         figures = {"metric": best.metric or 0.0, "trials": float(len(board.trials)), "spent_s": board.spent_s}
         self.channel.report(Progress(DONE, 1, 1, "searches", figures, said), is_last=True)

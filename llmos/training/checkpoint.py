@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import shutil
@@ -14,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from llmos.abi.error import Conflict
+from llmos.abi.standard_error import standard_error
 from llmos.abi.wire import from_json, to_json
 
 WEIGHTS = "weights.safetensors"
@@ -55,8 +55,7 @@ class TrainState:
         """
         if not 0 < validation_rows < FEW_ROWS or not self.marks:
             return True
-        spread = max(0.0, self.best_metric * (1 - self.best_metric))  # of a share; metrics are from 0 to 1
-        return self.best_metric - self.marks[-1].metric > math.sqrt(spread / validation_rows)
+        return self.best_metric - self.marks[-1].metric > standard_error(self.best_metric, validation_rows)
 
 
 @dataclass(frozen=True, slots=True)

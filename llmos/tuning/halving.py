@@ -5,6 +5,10 @@ forth. Li et al. 2020 (ASHA, arXiv:1810.05934) promote without waiting for a run
 busy. A device here trains one process at a time, nothing waits, and full rungs choose better; so rungs are filled. From
 ASHA come the pause with a checkpoint and the return: a trial that was passed over is next if another one fails, and
 when time is left.
+
+The best of many trials is partly luck: on 200 validation rows, one of 24 was 1 point above the defaults there, and 2
+points below them on 3,000 other rows. So the defaults lead wherever nothing is better by more than a standard error:
+the rule of Breiman et al. 1984 (Classification and Regression Trees, 3.4.3), with the defaults for its simplest tree.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ from itertools import count
 from math import ceil
 
 from llmos.abi.json_type import Json
+from llmos.abi.standard_error import standard_error
 from llmos.abi.tuning import Budget
 from llmos.tuning.history import Advanced, Begun, Chosen, Decision, History
 
@@ -23,6 +28,7 @@ MOST_RUNGS = 3  # a first rung of 1/64 of a run would tell nothing
 TIMED_TRIALS = 16  # a search by time has as many rungs as one of so many trials
 RESERVE = 0.9  # of the time: what measuring the winner and its last epochs take is not known exactly
 
+DEFAULT = 0  # the trial of the default settings
 MOST_TOGETHER = 8  # trials of one process: more find no more work to share
 LOOK_AHEAD = 32  # trials whose settings are looked at for some that can be trained together
 
@@ -38,19 +44,20 @@ def apart(one: Settings, other: Settings) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class HalvingPlan:
-    """The rungs of a search, as shares of a trial's own run, and its budget."""
+    """The rungs of a search, as shares of a trial's own run, its budget, and how many rows tell trials apart."""
 
     budget: Budget
     shares: tuple[float, ...]
+    validation_rows: int
 
 
-def plan_of(budget: Budget) -> HalvingPlan:
-    """As many rungs as the trials can be divided by the factor."""
+def plan_of(budget: Budget, validation_rows: int = 0) -> HalvingPlan:
+    """As many rungs as the trials can be divided by the factor. Without rows, a better metric is always better."""
     trials = budget.trials or TIMED_TRIALS
     rungs = 1
     while rungs < MOST_RUNGS and FACTOR**rungs <= trials:
         rungs += 1
-    return HalvingPlan(budget, tuple(FACTOR ** -(rungs - 1 - rung) for rung in range(rungs)))
+    return HalvingPlan(budget, tuple(FACTOR ** -(rungs - 1 - rung) for rung in range(rungs)), validation_rows)
 
 
 def decide(plan: HalvingPlan, history: History, sample: Sample, joins: Joins = apart) -> tuple[Decision, ...]:
@@ -101,7 +108,7 @@ def _advanced_beside(plan: HalvingPlan, history: History, first: Advanced) -> li
     """The others of its pack among the trials that this rung takes."""
     pack, rung = history.packs.get(first.trial), first.rung
     room = _quota(plan, history, rung) - len(history.at(rung))
-    chosen = _waiting(history, rung)[: max(1, room)]
+    chosen = _waiting(plan, history, rung)[: max(1, room)]
     return [
         Advanced(one, rung)
         for one in chosen
@@ -114,7 +121,10 @@ def _next(plan: HalvingPlan, history: History, sample: Sample) -> Decision | Non
         number = next(one for one in count() if one not in history.settings)
         return Begun(number, sample(number, history))
     for rung in range(1, len(plan.shares)):
-        if len(history.at(rung)) < _quota(plan, history, rung) and (one := _best_waiting(history, rung)) is not None:
+        if (
+            len(history.at(rung)) < _quota(plan, history, rung)
+            and (one := _best_waiting(plan, history, rung)) is not None
+        ):
             return Advanced(one, rung)
     if (extra := _with_time_left(plan, history)) is not None:
         return extra
@@ -172,15 +182,26 @@ def _quota(plan: HalvingPlan, history: History, rung: int) -> int:
     return _count(len(history.settings), rung)
 
 
-def _best_waiting(history: History, rung: int) -> int | None:
-    """The best trial that has reached the rung below and not this one."""
-    return next(iter(_waiting(history, rung)), None)
+def _best_waiting(plan: HalvingPlan, history: History, rung: int) -> int | None:
+    """The first of the trials that have reached the rung below and not this one."""
+    return next(iter(_waiting(plan, history, rung)), None)
 
 
-def _waiting(history: History, rung: int) -> list[int]:
-    """The trials that have reached the rung below and not this one, best first."""
-    below = [one.trial for one in history.at(rung - 1) if one.trial not in history.dropped]
-    return [trial for trial in below if (trial, rung) not in history.results]
+def _waiting(plan: HalvingPlan, history: History, rung: int) -> list[int]:
+    """The trials that have reached the rung below and not this one, in the order in which they train on."""
+    return [trial for trial in in_order(plan, history, rung - 1) if (trial, rung) not in history.results]
+
+
+def in_order(plan: HalvingPlan, history: History, rung: int) -> list[int]:
+    """The trials at this rung that are not dropped, best first; but first the defaults, if none is clearly better."""
+    found = [one for one in history.at(rung) if one.trial not in history.dropped]
+    default = next((one for one in found if one.trial == DEFAULT), None)
+    if default is None or not plan.validation_rows:
+        return [one.trial for one in found]
+    best = found[0].metric
+    if best - default.metric > standard_error(best, plan.validation_rows):
+        return [one.trial for one in found]
+    return [DEFAULT, *(one.trial for one in found if one is not default)]
 
 
 def _with_time_left(plan: HalvingPlan, history: History) -> Decision | None:
@@ -190,12 +211,12 @@ def _with_time_left(plan: HalvingPlan, history: History) -> Decision | None:
     left_s = plan.budget.seconds * RESERVE - history.spent_s
     for rung in range(len(plan.shares) - 1, 0, -1):
         rest_s = sum(rung_cost(plan, history, one) for one in range(rung, len(plan.shares)))
-        if rest_s <= left_s and (one := _best_waiting(history, rung)) is not None:
+        if rest_s <= left_s and (one := _best_waiting(plan, history, rung)) is not None:
             return Advanced(one, rung)
     return None
 
 
 def _choose(plan: HalvingPlan, history: History) -> Chosen | None:
-    """The best at the last rung; None if no trial has reached it, and none can."""
-    left = [one.trial for one in history.at(len(plan.shares) - 1) if one.trial not in history.dropped]
+    """The first at the last rung; None if no trial has reached it, and none can."""
+    left = in_order(plan, history, len(plan.shares) - 1)
     return Chosen(left[0]) if left else None

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from llmos.abi.json_type import Json
 from llmos.abi.tuning import Leaderboard, TrialRow
+from llmos.tuning.halving import DEFAULT
 from llmos.tuning.history import History
 from llmos.tuning.importance import importances
 from llmos.tuning.space import Space
@@ -69,5 +70,5 @@ def _row(search: Search, history: History, trial: int, pid: int | None) -> Trial
         seconds=round(seconds, 1),
         pid=pid,
         note="" if dropped is None else dropped.note,
-        is_default=trial == 0,
+        is_default=trial == DEFAULT,
     )

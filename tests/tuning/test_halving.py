@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from searches import number_only, played, steps
 
+from llmos.abi.standard_error import standard_error
 from llmos.abi.tuning import Budget
 from llmos.tuning.halving import FACTOR, MOST_TOGETHER, decide, plan_of, progress, trials_wanted
 from llmos.tuning.history import Advanced, Begun, Chosen, History, Reached, VersionMade, history_of
@@ -42,6 +43,32 @@ def test_the_best_quarter_of_a_rung_trains_on_and_the_best_at_the_end_is_made():
     assert {record.trial for record in records if isinstance(record, Reached) and record.rung == 1} == {12, 13, 14, 15}
     assert isinstance(records[-1], VersionMade)
     assert records[-1].trial == 15
+
+
+def made_by(plan, metrics: dict[int, float]) -> int | None:
+    """The trial that is made where these reach every rung with these metrics, and the others with less."""
+    made = history_of(played(plan, lambda trial, rung: metrics.get(trial, 0.1))).made
+    return None if made is None else made.trial
+
+
+def test_the_defaults_are_made_where_nothing_is_better_by_a_standard_error():
+    assert made_by(plan_of(Budget(trials=24), 200), {0: 0.91, 10: 0.92}) == 0
+    assert made_by(plan_of(Budget(trials=24), 200), {0: 0.88, 10: 0.92}) == 10
+    assert made_by(plan_of(Budget(trials=24), 20_000), {0: 0.91, 10: 0.92}) == 10
+    assert made_by(plan_of(Budget(trials=24)), {0: 0.91, 10: 0.92}) == 10, "how many rows there are is not known"
+
+
+def test_the_defaults_train_on_among_others_that_are_not_clearly_better():
+    metrics = dict.fromkeys(range(1, 16), 0.91) | {0: 0.90}
+    records = played(plan_of(Budget(trials=16), 200), lambda trial, rung: metrics[trial])
+    assert {one.trial for one in records if isinstance(one, Reached) and one.rung == 1} == {0, 1, 2, 3}
+    assert {one.trial for one in records if isinstance(one, Reached) and one.rung == 2} == {0}
+
+
+def test_defaults_that_fail_lead_nothing():
+    plan = plan_of(Budget(trials=4), 200)
+    records = played(plan, lambda trial, rung: None if (trial, rung) == (0, 1) else 0.9)
+    assert records[-1] == VersionMade(1, "mood:1")
 
 
 def test_a_trial_that_was_passed_over_returns_when_a_better_one_fails():
@@ -94,6 +121,19 @@ def test_the_winner_is_the_best_of_those_that_reached_the_end(count, seed, faili
     history = history_of(played(plan, noisy(seed, failing)))
     if history.made is not None:
         assert history.made.trial == history.at(len(plan.shares) - 1)[0].trial
+
+
+@settings(max_examples=30)
+@given(COUNTS, SEEDS, st.sampled_from([0.0, 0.2]), st.integers(1, 1_000))
+def test_the_winner_is_the_best_or_the_defaults_within_its_standard_error(count, seed, failing, rows):
+    plan = plan_of(Budget(trials=count), rows)
+    history = history_of(played(plan, noisy(seed, failing)))
+    if history.made is None:
+        return
+    last = history.at(len(plan.shares) - 1)
+    metric = {one.trial: one.metric for one in last}[history.made.trial]
+    is_near = last[0].metric - metric <= standard_error(last[0].metric, rows)
+    assert history.made.trial == last[0].trial or (history.made.trial == 0 and is_near)
 
 
 @settings(max_examples=30)
