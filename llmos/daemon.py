@@ -20,6 +20,7 @@ from typing import Any
 import uvicorn
 
 from llmos import __version__
+from llmos.abi.audit import OWNER, AuditEntry
 from llmos.abi.cpu import check
 from llmos.abi.error import AlreadyRunning, LlmosError, NotLoopback, Unavailable, fault_of
 from llmos.abi.wire import to_json
@@ -27,11 +28,13 @@ from llmos.api.app import create_app
 from llmos.api.connection import Serving
 from llmos.config import SETTINGS, Config, ServiceManager, is_loopback, read_config, take_service_manager
 from llmos.home import LOCK, inode_of
+from llmos.kernel.audit.audit_log import AuditLog
 from llmos.kernel.file_modes import check_home, check_restored, close_home, make_private
 from llmos.kernel.home_format import check_format, mark_format
 from llmos.kernel.journal import restore
 from llmos.kernel.kernel import JOURNAL, Kernel
-from llmos.kernel.keys.key_store import KeyStore, has_keys
+from llmos.kernel.keys.audited_keys import AuditedKeys
+from llmos.kernel.keys.key_store import has_keys
 from llmos.notify import notifying
 
 BACKLOG = 2048
@@ -56,6 +59,7 @@ def main(words: Sequence[str] | None = None) -> int:
             mark_format(config.home, __version__)
             if restores:
                 log.warning("%s", restore(config.home / JOURNAL))
+                audit_of(config.home).append([AuditEntry(OWNER, "up --restore")])
             asyncio.run(run(config, sock, ready, manager))
     except LlmosError as error:
         tell(ready, {"error": fault_of(error)})
@@ -156,11 +160,16 @@ def check_runnable(home: Path) -> None:
 
 
 @contextlib.contextmanager
-def own_keys(home: Path) -> Iterator[KeyStore]:
+def own_keys(home: Path) -> Iterator[AuditedKeys]:
     """The keys of a home whose daemon does not run; AlreadyRunning if it does."""
     make_private()
     with holding_home(home):
-        yield KeyStore(home)
+        yield AuditedKeys(home)
+
+
+def audit_of(home: Path) -> AuditLog:
+    """The audit log of a home, to be read; to append, hold the home."""
+    return AuditLog(home)
 
 
 @contextlib.contextmanager

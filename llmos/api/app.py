@@ -18,6 +18,8 @@ from llmos.abi.error import BadInput, LlmosError, NotFound
 from llmos.abi.frame import RouteCalled, RouteReplied
 from llmos.abi.model import split_ref
 from llmos.api.alerts import AlertRoutes
+from llmos.api.audit import AuditRoutes
+from llmos.api.auditing import entry_of
 from llmos.api.call_service import CallApi, Meter
 from llmos.api.datasets import Datasets
 from llmos.api.embeddings import Embeddings
@@ -45,7 +47,7 @@ from llmos.api.uploads import UploadRoutes
 from llmos.api.usage import UsageRoutes
 from llmos.config import Config
 from llmos.kernel.alerts.windows import MetricSample
-from llmos.kernel.interface import KernelInterface
+from llmos.kernel.interface import AuditInterface, KernelInterface
 
 NO_WEBSOCKETS = "There are no websockets here: what is streamed is server-sent events. All routes are at /docs"
 
@@ -72,8 +74,15 @@ class App:
     """
 
     def __init__(
-        self, found: Sequence[Endpoint], guard: Guard, keys: KeyGuard, budget: BodyBudget, meter: Meter
+        self,
+        found: Sequence[Endpoint],
+        guard: Guard,
+        keys: KeyGuard,
+        budget: BodyBudget,
+        meter: Meter,
+        audit: AuditInterface,
     ) -> None:
+        self._audit = audit
         self._guard = guard
         self._keys = keys
         self._budget = budget
@@ -153,7 +162,10 @@ class App:
             self._keys.enter(scope, door.scopes)
         except LlmosError as error:
             return error
-        return await door.answer(request)
+        answer = await door.answer(request)
+        if door.audited is not None and answer is not None:
+            await self._audit.add(entry_of(scope, *door.audited))
+        return answer
 
     def _refusal(
         self, error: LlmosError, *, status: int | None = None, headers: dict[str, str] | None = None
@@ -200,7 +212,7 @@ def create_app(kernel: KernelInterface, config: Config) -> App:
     """Create the app that serves this kernel."""
     budget = BodyBudget(max(config.max_held_bytes, config.max_body_bytes))
     meter = Meter()
-    app = App(endpoints(kernel, config, meter), Guard(config), KeyGuard(kernel.keys), budget, meter)
+    app = App(endpoints(kernel, config, meter), Guard(config), KeyGuard(kernel.keys), budget, meter, kernel.audit)
     app.readings = Metrics(kernel, meter).readings
     return app
 
@@ -223,6 +235,7 @@ def endpoints(kernel: KernelInterface, config: Config, meter: Meter | None = Non
         *UploadRoutes(kernel, bodies).endpoints(),
         *Requests(kernel).endpoints(),
         *UsageRoutes(kernel).endpoints(),
+        *AuditRoutes(kernel).endpoints(),
         *Feedback(kernel, bodies).endpoints(),
         *KeyRoutes(kernel, bodies).endpoints(),
         *AlertRoutes(kernel, bodies).endpoints(),

@@ -79,7 +79,7 @@ class Endpoint:
     `also` are further media types, used if the request accepts one. `headers` are those of its refusals. `status` is
     that of its answer, for the document. A caller's key needs the `scope`, or one of `also_for`; with None, anyone may
     call, and no key is asked for. `tag` groups it in the document; without one, its path does. `errors` is the shape
-    of its refusals.
+    of its refusals. Without `changes` it changes nothing that the audit log is for, whatever its method.
     """
 
     method: str
@@ -98,11 +98,18 @@ class Endpoint:
 
     tag: str = ""
     errors: ErrorShape = OURS
+    changes: bool = True
 
     @property
     def scopes(self) -> tuple[KeyScope, ...]:
         """The scopes of which a key needs one; empty if anyone may."""
         return () if self.scope is None else tuple(dict.fromkeys((self.scope, *self.also_for)))
+
+    @property
+    def is_audited(self) -> bool:
+        """Whether the audit log has an entry of each request: it changes state, and is neither call nor feedback."""
+        is_work = any(scope not in (KeyScope.INFER, KeyScope.FEEDBACK) for scope in self.scopes)
+        return self.changes and is_work and self.method not in ("GET", "HEAD")
 
     @property
     def answers(self) -> tuple[Media, ...]:
@@ -122,6 +129,7 @@ class ErrorBoundary:
 
     def __init__(self, endpoint: Endpoint, refused: Counter[str]) -> None:
         self.scopes = endpoint.scopes
+        self.audited = (endpoint.method, endpoint.path) if endpoint.is_audited else None
         self._handle = endpoint.handle
         self._query = endpoint.query
         self._headers = endpoint.headers
@@ -139,6 +147,7 @@ class ErrorBoundary:
                 answer = await compress_answer(answer, scope)
         except LlmosError as error:
             self._refused[error.code] += 1
+            scope["outcome"] = error.code
             visit = scope.get("visit")
             told = error if visit is None else visit.without_others(error)
             return refusal(told, headers=self._headers, shape=self._shape)
@@ -148,6 +157,7 @@ class ErrorBoundary:
         except Exception as error:  # the top of a request: logged here, and reported to the client
             log.exception("%s %s failed", scope["method"], scope["path"])
             self._refused[Internal.code] += 1
+            scope["outcome"] = Internal.code
             return refusal(error, shape=self._shape)
         return answer
 

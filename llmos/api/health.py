@@ -79,7 +79,13 @@ class Health:
                 "GET", "/v1/disk", self.disk, "Show the disk use of the home", gives=DiskUse, scope=KeyScope.MONITOR
             ),
             Endpoint(
-                "POST", "/v1/verify", self.verify, "Read every byte of the store", gives=Verified, scope=KeyScope.ADMIN
+                "POST",
+                "/v1/verify",
+                self.verify,
+                "Read every byte of the store",
+                gives=Verified,
+                scope=KeyScope.ADMIN,
+                changes=False,
             ),
             Endpoint(
                 "POST",

@@ -9,6 +9,7 @@ from starlette.requests import Request
 
 from llmos.abi.key import ANY_MODEL, ApiKey, KeyLimits, KeyScope, NewKey
 from llmos.abi.process import Priority
+from llmos.api.auditing import name_ref
 from llmos.api.endpoint import Bodies, Endpoint, Reply, reply
 from llmos.api.errors import CREATED
 from llmos.kernel.interface import KernelInterface
@@ -84,7 +85,9 @@ class KeyRoutes:
         body = await self._bodies.read(request, CREATE)
         limits = KeyLimits(**msgspec.structs.asdict(body.limits))
         wanted = ApiKey("", body.name, body.scopes, body.models, 0.0, body.expires_at, limits, body.priority)
-        return reply(await self._kernel.keys.create(wanted), CREATED)
+        made = await self._kernel.keys.create(wanted)
+        name_ref(request, made.key.id)
+        return reply(made, CREATED)
 
     async def rotate(self, request: Request) -> Reply:
         body = await self._bodies.read(request, ROTATE)

@@ -16,6 +16,7 @@ from llmos.abi.error import BadInput, LlmosError
 from llmos.abi.json_type import Json
 from llmos.abi.key import WORK_SCOPES, KeyScope
 from llmos.abi.process import Priority, Process, Program, Spec
+from llmos.api.auditing import name_ref
 from llmos.api.call_service import one_priority
 from llmos.api.endpoint import Bodies, Endpoint, Media, Reply, reply
 from llmos.api.errors import CREATED, shape_of
@@ -121,7 +122,9 @@ class Processes:
         asked = one_priority(body.priority, body.earlier_priority)
         priority = lower_priority(request, asked or program.default_priority)
         args = {key: value for key, value in body.args.items() if value is not None}
+        name_ref(request, body.program, args.get("name") or args.get("ref") or args.get("model"))
         process = await self._processes.submit(Spec(body.program, args, body.title, priority, body.device))
+        name_ref(request, body.program, args.get("name") or args.get("ref") or args.get("model"), process.pid)
         return reply(process_json(process), CREATED)
 
     async def show(self, request: Request) -> Reply:

@@ -83,8 +83,15 @@ class UploadRoutes:
             ),
             Endpoint("OPTIONS", all_of_them, self.options, "What of tus is spoken here", status=NO_CONTENT, scope=None),
             endpoint("GET", one, self.show, "Show an uploaded file; HEAD gives its Upload-Offset", gives=UploadView),
-            endpoint("PATCH", one, self.append, "Send a part of a file, from Upload-Offset on", gives=UploadView),
-            endpoint("PUT", one, self.append, "Send a part of a file, or all of it", gives=UploadView),
+            endpoint(
+                "PATCH",
+                one,
+                self.append,
+                "Send a part of a file, from Upload-Offset on",
+                gives=UploadView,
+                changes=False,
+            ),
+            endpoint("PUT", one, self.append, "Send a part of a file, or all of it", gives=UploadView, changes=False),
             endpoint("POST", one, self.override, "The method in X-HTTP-Method-Override, as tus has it"),
             endpoint("DELETE", one, self.remove, "Remove an uploaded file", gives=Removed),
         ]

@@ -6,13 +6,14 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from llmos.abi.audit import OWNER, AuditEntry
 from llmos.abi.error import BadInput, Conflict, Corrupt
 from llmos.abi.wire import from_json, to_json
 from llmos.backup.journal_state import JOURNAL, place
 from llmos.backup.record import BackupFile, BackupRecord
 from llmos.backup.stable_copy import Measure, pour
 from llmos.backup.vault import Reader, Show, need_room, reading
-from llmos.daemon import holding_home
+from llmos.daemon import audit_of, holding_home
 from llmos.home import daemon_of
 from llmos.kernel import journal
 from llmos.kernel.file_modes import RESTORING, make_private
@@ -55,6 +56,7 @@ def restore(
             _verify(record, home, show)
             journal.restore(home / JOURNAL)
             (home / RESTORING).unlink()
+            audit_of(home).append([AuditEntry(OWNER, "restore", record.id)])
             disk.sync(home)
     return RestoredHome(record, home, moved)
 

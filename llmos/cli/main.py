@@ -13,6 +13,7 @@ from llmos.cli import (
     adapt,
     alerts,
     ask,
+    audit,
     backup,
     batch,
     behaviour,
@@ -76,6 +77,7 @@ app.add_typer(data.app, name="data")
 app.add_typer(requests.app, name="requests")
 app.add_typer(feedback.app, name="feedback")
 app.add_typer(keys.app, name="key")
+app.add_typer(audit.app, name="audit")
 app.add_typer(service.app, name="service")
 app.add_typer(alerts.app, name="alerts")
 for verb in ("demo", "bench"):

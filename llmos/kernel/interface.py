@@ -8,6 +8,7 @@ from typing import Protocol
 
 from llmos.abi.alert import Alert, AlertSilence, AlertsView, AlertTest
 from llmos.abi.api_types import DiskUse, JournalSnapshot, ModelView, Status, StreamEvent, Verified
+from llmos.abi.audit import AuditEntry, AuditFilter, AuditReport
 from llmos.abi.batch import Batch, BatchState
 from llmos.abi.call import CallRequest, Chunk
 from llmos.abi.call_record import CallRecord, RequestFilter
@@ -35,6 +36,7 @@ from llmos.kernel.store.whole_file import WholeFile
 
 __all__ = [
     "AlertsInterface",
+    "AuditInterface",
     "BatchesInterface",
     "CallsInterface",
     "DiskUse",
@@ -575,6 +577,22 @@ class UsageInterface(Protocol):
         ...
 
 
+class AuditInterface(Protocol):
+    """The audit log: what changed state, and by whom."""
+
+    async def add(self, entry: AuditEntry) -> None:
+        """Write this entry; at the end it is on the disk, or was lost and counted."""
+        ...
+
+    async def find(self, wanted: AuditFilter) -> list[AuditEntry]:
+        """The newest entries that are wanted, the newest first."""
+        ...
+
+    async def verify(self) -> AuditReport:
+        """Read the whole log, and say where it is not as it was written."""
+        ...
+
+
 class KernelInterface(Protocol):
     """The API's only access to the kernel. Methods raise the errors of abi/error.py."""
 
@@ -610,6 +628,8 @@ class KernelInterface(Protocol):
     def slos(self) -> SlosInterface: ...
     @property
     def monitoring(self) -> MonitoringInterface: ...
+    @property
+    def audit(self) -> AuditInterface: ...
     def devices(self) -> list[Device]: ...
     def status(self) -> Status: ...
     async def snapshot(self) -> JournalSnapshot:

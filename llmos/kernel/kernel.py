@@ -15,6 +15,7 @@ import psutil
 
 from llmos import __version__
 from llmos.abi.api_types import JournalSnapshot, Status
+from llmos.abi.audit import DAEMON, AuditEntry
 from llmos.abi.device import Device
 from llmos.abi.engine import DEFAULT
 from llmos.abi.error import LlmosError, Unavailable
@@ -30,6 +31,7 @@ from llmos.kernel import journal_copy
 from llmos.kernel.admission import assignment, unreachable_dtypes
 from llmos.kernel.alerts.actions import AlertActions
 from llmos.kernel.alerts.alert_service import AlertService
+from llmos.kernel.audit.audit_service import AuditService
 from llmos.kernel.batch_service import BatchService
 from llmos.kernel.calls.call_service import CallService
 from llmos.kernel.calls.route_calls import RouteCalls
@@ -97,6 +99,7 @@ class Kernel:
     alerts: AlertService
     slos: SloService
     monitoring: MonitorService
+    audit: AuditService
 
     def __init__(
         self,
@@ -121,6 +124,7 @@ class Kernel:
         self._wakes: Counter[str] = Counter()  # starts of each base, and attachments of each model
         self._logs = Logs(config.home, Limits(config.max_log_bytes, config.max_log_files))
         self.requests = RequestService(config)
+        self.audit = AuditService(config.home)
         self.usage = UsageService(config.home, config.usage_days, clock=clock)
         self._counting: asyncio.Task[None] | None = None
         self._running: asyncio.Task[None] | None = None
@@ -190,6 +194,7 @@ class Kernel:
                 log.error("the devices are not measured: %s", error.message)  # the next start tries again
         self.learning.begin()
         self.alerts.begin()
+        await self.audit.began(config)
 
     def _plug(self) -> None:
         """Connect the loop with the other parts."""
@@ -324,6 +329,7 @@ class Kernel:
         await asyncio.to_thread(self.feedback.close)
         await asyncio.to_thread(self.requests.close)
         await asyncio.to_thread(self.usage.close)
+        await self.audit.ended()
         self.keys.close()
         self._supervisor.close()
         end_children(os.getpid(), self._config.home)
@@ -465,6 +471,8 @@ class Kernel:
             case ev.PromotionChanged() | ev.PromotionRefused():
                 self.models.moved(event)
                 self.monitoring.follow()
+                if isinstance(event, ev.PromotionChanged):  # by whomever: a gate and a rollout decide by themselves
+                    self.audit.note(AuditEntry(DAEMON, "promoted", f"{event.name}:{event.version}"))
                 if event.name in self._table.ended_rollouts:  # it may have ended one just now
                     self.rollouts.follow_event(event)
             case ev.RolloutStarted() | ev.RolloutStopped() | ev.RolloutDecided():

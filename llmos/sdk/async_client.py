@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from llmos.sdk.aio.alerts import AsyncAlertsClient
+from llmos.sdk.aio.audit import AsyncAuditClient
 from llmos.sdk.aio.batches import AsyncBatchesClient
 from llmos.sdk.aio.box import AsyncBoxClient
 from llmos.sdk.aio.calls import AsyncCallsClient
@@ -26,6 +27,7 @@ class AsyncClient(
     AsyncCallsClient,
     AsyncDatasetsClient,
     AsyncBoxClient,
+    AsyncAuditClient,
     AsyncModelsClient,
 ):
     """A client of the daemon. `base_url` is its address; by default the address that this user's daemon wrote down.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from llmos.sdk.blocking.alerts import AlertsClient
+from llmos.sdk.blocking.audit import AuditClient
 from llmos.sdk.blocking.batches import BatchesClient
 from llmos.sdk.blocking.box import BoxClient
 from llmos.sdk.blocking.calls import CallsClient
@@ -26,6 +27,7 @@ class Client(
     CallsClient,
     DatasetsClient,
     BoxClient,
+    AuditClient,
     ModelsClient,
 ):
     """A client of the daemon. `base_url` is its address; by default the address that this user's daemon wrote down.

@@ -49,6 +49,7 @@ from llmos.engines.intake import whole
 from llmos.engines.null import NullEngine
 from llmos.engines.tokenization import tokenize_in_steps
 from llmos.kernel.alerts.alert_service import AlertService
+from llmos.kernel.audit.audit_service import AuditService
 from llmos.kernel.batch_service import BatchService
 from llmos.kernel.calls.router import QUEUE_S
 from llmos.kernel.event_stream import EventStream
@@ -583,6 +584,18 @@ class MemoryKernel:
     def alerts(self) -> AlertService:
         """As the kernel has it, with a book in memory; a test looks at its rules, by `look`."""
         return memory_alerts(self.requests.log.folder.parent, lambda: NOON)
+
+    @cached_property
+    def audit_home(self) -> Path:
+        """The home of its audit log; it goes with this object."""
+        folder = mkdtemp(prefix="llmos-audit-")
+        finalize(self, rmtree, folder, ignore_errors=True)
+        return Path(folder)
+
+    @cached_property
+    def audit(self) -> AuditService:
+        """As the kernel has it."""
+        return AuditService(self.audit_home)
 
     def teach(self, name: str, task: str) -> None:
         """Put a promoted model of this task into the store."""

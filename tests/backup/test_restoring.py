@@ -31,6 +31,8 @@ def test_a_restored_home_is_what_it_was(tmp_path, home, name):
     restore(tmp_path / name, tmp_path / "new")
     before, after = contents(home), contents(tmp_path / "new")
     before.pop("journal.snapshot"), after.pop("journal.snapshot")  # without the pids of this machine
+    audit = {one: after.pop(one)[0] for one in list(after) if one.startswith("audit")}
+    assert b'"what":"restore"' in audit["audit/000000000001.log"]
     assert after == before
     store = Store(tmp_path / "new")
     assert store.resolve("mood").ref == "mood:2"
