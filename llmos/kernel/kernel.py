@@ -329,7 +329,7 @@ class Kernel:
         await asyncio.to_thread(self.feedback.close)
         await asyncio.to_thread(self.requests.close)
         await asyncio.to_thread(self.usage.close)
-        await self.audit.ended()
+        await self.audit.note_end()
         self.keys.close()
         self._supervisor.close()
         end_children(os.getpid(), self._config.home)

@@ -7,7 +7,7 @@ import re
 import secrets
 from pathlib import Path
 
-from llmos.kernel.audit.chain import Head, Line, read_head, read_line, write_head
+from llmos.kernel.audit.chain import ChainHead, Line, read_head, read_line, write_head
 from llmos.kernel.store import disk
 
 FOLDER, KEY, HEAD = "audit", "audit.key", "audit.head"
@@ -46,7 +46,7 @@ class AuditFiles:
     def make_key(self) -> bytes:
         """A new key, which only the home's owner can read. The head is written before it."""
         key = secrets.token_bytes(KEY_BYTES)
-        self.write_head(key, Head())
+        self.write_head(key, ChainHead())
         path = self._home / KEY
         aside = disk.temporary(path)
         number = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -61,14 +61,14 @@ class AuditFiles:
         disk.sync(self._home)
         return key
 
-    def head(self, key: bytes) -> Head | None:
+    def head(self, key: bytes) -> ChainHead | None:
         """The head; None if it is missing, or not signed with this key."""
         try:
             return read_head(key, (self._home / HEAD).read_bytes())
         except FileNotFoundError:
             return None
 
-    def write_head(self, key: bytes, head: Head) -> None:
+    def write_head(self, key: bytes, head: ChainHead) -> None:
         """Replace the head; it is on the disk at the end."""
         disk.write(self._home / HEAD, write_head(key, head))
 

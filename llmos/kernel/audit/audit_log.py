@@ -15,7 +15,7 @@ from pathlib import Path
 
 from llmos.abi.audit import BEGUN_ANEW, DAEMON, MENDED, AuditEntry, AuditFilter, AuditReport
 from llmos.kernel.audit.audit_files import AuditFiles, first_of, lines_of
-from llmos.kernel.audit.chain import START, Head, Line, follows, write_line
+from llmos.kernel.audit.chain import START, ChainHead, Line, follows, write_line
 from llmos.kernel.audit.verification import verify
 
 SEGMENT_BYTES = 4 << 20
@@ -38,7 +38,7 @@ class AuditLog:
         self._clock = clock
         self._segment_bytes, self._most_segments = segment_bytes, most_segments
         self._key = b""
-        self._head = Head()
+        self._head = ChainHead()
         self._path: Path | None = None  # the segment that is written; None before it was looked at
         self._one_at_a_time = threading.Lock()  # threads of the daemon's pool write, one after the other
 
@@ -79,7 +79,7 @@ class AuditLog:
         self._key = files.make_key() if key is None else key
         head = files.head(self._key)
         if is_new:
-            self._head, self._path = Head(), files.segment(1)
+            self._head, self._path = ChainHead(), files.segment(1)
             return
         if key is None or head is None:
             yield self._begin_anew("the key was missing or cut" if key is None else "the head was missing or changed")
@@ -89,7 +89,7 @@ class AuditLog:
             segments.remove(path)
         yield from self._look_at_end(head, segments)
 
-    def _look_at_end(self, head: Head, segments: Sequence[Path]) -> Iterator[AuditEntry]:
+    def _look_at_end(self, head: ChainHead, segments: Sequence[Path]) -> Iterator[AuditEntry]:
         self._head = head
         if not segments:
             if head.last:
@@ -123,7 +123,7 @@ class AuditLog:
             seen += [first_of(path), *(line.entry.seq for line in lines if line.entry is not None)]
         last = max(seen)
         first = self._files.segments()[0] if self._files.segments() else None
-        self._head = Head(
+        self._head = ChainHead(
             self._head.first if first is None else first_of(first), self._head.first_previous, last, START
         )
         self._path = self._files.segment(last + 1)
@@ -155,7 +155,7 @@ class AuditLog:
         return first_of(self._files.segments()[len(over)])
 
 
-def _place_behind(head: Head, first: int, lines: Sequence[Line]) -> int | None:
+def _place_behind(head: ChainHead, first: int, lines: Sequence[Line]) -> int | None:
     """The index behind the head's last entry in the last segment; None if that entry is not there as it was."""
     if first == head.last + 1:
         return 0

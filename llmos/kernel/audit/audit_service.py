@@ -62,7 +62,7 @@ class AuditService:
         if changed:
             await self.add(AuditEntry(DAEMON, "settings", ", ".join(changed)))
 
-    async def ended(self) -> None:
+    async def note_end(self) -> None:
         """The daemon ends: what waits is written, and that it ends."""
         if self._tasks:
             await asyncio.gather(*self._tasks)

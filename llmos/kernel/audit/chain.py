@@ -19,7 +19,7 @@ ENTRY = msgspec.json.Decoder(AuditEntry)
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
+class ChainHead:
     """Where the log begins and ends: the first entry that is kept, the code before it; the last entry and its code."""
 
     first: int = 1
@@ -28,7 +28,7 @@ class Head:
     last_code: str = START
 
 
-HEAD = msgspec.json.Decoder(Head)
+HEAD = msgspec.json.Decoder(ChainHead)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ def follows(key: bytes, previous: str, line: Line) -> bool:
     return hmac.compare_digest(line.code.encode(), code_of(key, previous, line.body).encode())
 
 
-def write_head(key: bytes, head: Head) -> bytes:
+def write_head(key: bytes, head: ChainHead) -> bytes:
     """The head, signed."""
     return write_body(key, msgspec.json.encode(head))
 
@@ -76,7 +76,7 @@ def write_body(key: bytes, body: bytes) -> bytes:
     return code_of(key, "head", body).encode() + b" " + body + b"\n"
 
 
-def read_head(key: bytes, data: bytes) -> Head | None:
+def read_head(key: bytes, data: bytes) -> ChainHead | None:
     """The head; None if it was not written with this key."""
     code, _, body = data.removesuffix(b"\n").partition(b" ")
     if data != write_body(key, body) or not hmac.compare_digest(code, code_of(key, "head", body).encode()):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from llmos.abi.audit import BEGUN_ANEW, AuditReport
 from llmos.kernel.audit.audit_files import AuditFiles, first_of, lines_of
-from llmos.kernel.audit.chain import START, Head, Line, follows
+from llmos.kernel.audit.chain import START, ChainHead, Line, follows
 
 MOST_FINDINGS = 100
 
@@ -27,13 +27,13 @@ def verify(home: Path) -> AuditReport:
     return reading.report()
 
 
-def _is_before(path: Path, head: Head) -> bool:
+def _is_before(path: Path, head: ChainHead) -> bool:
     """Whether a segment's time was over: a crash came between that and its removal."""
     return first_of(path) < head.first
 
 
 class _Reading:
-    def __init__(self, key: bytes, head: Head | None) -> None:
+    def __init__(self, key: bytes, head: ChainHead | None) -> None:
         self._key, self._head = key, head
         self._expected = 0 if head is None else head.first
         self._previous = None if head is None else head.first_previous

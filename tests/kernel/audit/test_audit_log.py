@@ -165,7 +165,7 @@ def test_settings_that_changed_since_the_last_start_are_named_without_their_valu
     async def start(**settings):
         service = AuditService(tmp_path)
         await service.began(Config(tmp_path, **settings))
-        await service.ended()
+        await service.note_end()
 
     for settings in ({}, {}, {"port": 9000, "hub_token": "secret-token"}):
         asyncio.run(start(**settings))
