@@ -27,10 +27,12 @@ RESUMES = "--resume-at-start"
 CHECK = """
 import pathlib, sys
 from llmos import __version__
-from llmos.kernel.home_format import check_format
-check_format(pathlib.Path(sys.argv[1]), __version__)
+from llmos.kernel import home_format
+if not home_format.__file__.startswith(sys.argv[2]):
+    raise ImportError(f"{__version__} knows no formats of homes")
+home_format.check_format(pathlib.Path(sys.argv[1]), __version__)
 print(__version__)
-"""  # what the new code is asked, before anything is stopped
+"""  # what the new code is asked, before anything is stopped. A file that it lacks may come from an editable install
 
 
 def restart() -> None:
@@ -151,7 +153,7 @@ def _check_new_code(source: Path, home: Path) -> str:
         raise BadInput(f"{source} is no whole wheel. Fetch it again")
     path = source.resolve()
     environ = {**os.environ, "PYTHONPATH": str(path), "PYTHONDONTWRITEBYTECODE": "1"}
-    done = _run([sys.executable, "-c", CHECK, str(home)], environ)
+    done = _run([sys.executable, "-c", CHECK, str(home), str(path)], environ)
     if done.returncode:
         said = done.stderr.strip().rpartition("\n")[2].partition(": ")
         raise BadInput(
