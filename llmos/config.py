@@ -28,7 +28,15 @@ from llmos.abi.setting_values import path as _path
 from llmos.abi.setting_values import text as _text
 from llmos.abi.setting_values import whole as _whole
 
-FLAGS = ("host", "port", "engine", "insecure")  # of `llmos up`; every other setting is one of its --set
+FLAGS = (
+    "host",
+    "port",
+    "engine",
+    "insecure",
+    "tls_cert",
+    "tls_key",
+)  # of `llmos up`; every other setting is one of its --set
+SYSTEM = "system"  # in place of a file of authorities: those of this machine
 LOCAL_KEY = "local.key"  # in the home: what this user's commands call with, made at each start of the daemon
 HUB_TOKEN = "HF_TOKEN"  # where the hub's own tools look for it
 
@@ -78,12 +86,16 @@ class Config:
     request_log_days: int = 30
     recent_calls_bytes: int = 16 * 1024 * 1024
     usage_days: int = 400
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    tls_ca: str = ""
 
     @property
     def url(self) -> str:
         """Where a client on this machine reaches the daemon."""
         host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host
-        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+        scheme = "https" if self.tls_cert is not None or self.tls_ca else "http"
+        return f"{scheme}://[{host}]:{self.port}" if ":" in host else f"{scheme}://{host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,6 +352,21 @@ SETTINGS: tuple[Setting, ...] = (
         "a whole number from 1 to 36500",
         "Days of which usage by key and model is kept, today among them",
     ),
+    Setting(
+        "tls_cert",
+        _path,
+        "a PEM file",
+        "The certificate that the daemon speaks TLS with, followed by its chain; read again when it changes. With it "
+        "there is no plain HTTP",
+    ),
+    Setting("tls_key", _path, "a PEM file", "The certificate's key, without a password, readable by its owner alone"),
+    Setting(
+        "tls_ca",
+        _text,
+        "a PEM file, or system",
+        "For commands and the Python client that reach a daemon elsewhere over https: the authorities that its "
+        "certificate is checked with, or that certificate itself; system: those of this machine",
+    ),
 )
 
 
@@ -416,7 +443,18 @@ def read_config(flags: Mapping[str, Value] | None = None, environ: Mapping[str, 
     merged = {**_file(home / "config.toml"), **{k: (v, _SETTING[k].env) for k, v in named.items()}}
     merged |= {key: (value, f"--{key}" if key in FLAGS else f"--set {key}") for key, value in flagged.items()}
     merged["home"] = (home, "home")
-    return Config(**{key: _check_value(_SETTING[key], value, origin) for key, (value, origin) in merged.items()})
+    return _checked(Config(**{key: _check_value(_SETTING[key], value, at) for key, (value, at) in merged.items()}))
+
+
+def _checked(config: Config) -> Config:
+    """The settings, if those that belong together are there together."""
+    if (config.tls_cert is None) != (config.tls_key is None):
+        given, missing = ("tls_key", "tls_cert") if config.tls_cert is None else ("tls_cert", "tls_key")
+        value = str(getattr(config, given))
+        raise BadSetting(
+            f"{given} = {value!r}: expected {missing} too", key=missing, value="", expected=f"{missing} beside {given}"
+        )
+    return config
 
 
 _SETTING = {setting.key: setting for setting in SETTINGS}

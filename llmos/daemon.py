@@ -14,8 +14,9 @@ import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
@@ -37,6 +38,9 @@ from llmos.kernel.keys.audited_keys import AuditedKeys
 from llmos.kernel.keys.key_store import has_keys
 from llmos.notify import notifying
 
+if TYPE_CHECKING:
+    from llmos.api.tls import Certificate
+
 BACKLOG = 2048
 ANNOUNCE_EVERY_S = 5.0
 FAREWELL_S = 1.0  # so long may open connections take to end when the daemon goes down
@@ -52,15 +56,16 @@ def main(words: Sequence[str] | None = None) -> int:
     manager = take_service_manager()
     restores = flags.pop("restore")
     try:
-        config = read_config(flags)
+        config = replace(read_config(flags), tls_ca="")  # a client's
         check(config.cpu_kernels)
         logging.basicConfig(level=config.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        certificate = certificate_of(config)
         with holding_home(config.home), listening(config) as sock:
             mark_format(config.home, __version__)
             if restores:
                 log.warning("%s", restore(config.home / JOURNAL))
                 audit_of(config.home).append([AuditEntry(OWNER, "up --restore")])
-            asyncio.run(run(config, sock, ready, manager))
+            asyncio.run(run(config, sock, ready, manager, certificate))
     except LlmosError as error:
         tell(ready, {"error": fault_of(error)})
         print(error.message, file=sys.stderr)  # noqa: T201  # the daemon's own terminal or log
@@ -88,7 +93,11 @@ def tell(ready: int | None, message: dict[str, Any]) -> None:  # Any: JSON
 
 
 async def run(
-    config: Config, sock: socket.socket, ready: int | None = None, manager: ServiceManager | None = None
+    config: Config,
+    sock: socket.socket,
+    ready: int | None = None,
+    manager: ServiceManager | None = None,
+    certificate: Certificate | None = None,
 ) -> None:
     """Serve the api over this socket until asked to stop, then end every child."""
     if ready is not None:
@@ -101,9 +110,10 @@ async def run(
     app = create_app(box, config)
     box.route_calls.answered_by(app.answer_route)
     box.alerts.read_from(app.readings)
-    server = DaemonServer(Serving(app, config.max_connections, FAREWELL_S))
+    context = certificate.context if certificate else None
+    server = DaemonServer(Serving(app, config.max_connections, FAREWELL_S, context))
     serving = asyncio.get_running_loop().create_task(server.serve(sockets=[sock]))
-    async with announcing(config):
+    async with announcing(config, certificate):
         async with notifying(manager or ServiceManager()):
             tell(ready, {"os_pid": os.getpid(), "url": config.url})
             box.warm()
@@ -111,6 +121,15 @@ async def run(
         await box.stop()  # before the connections: whoever watches a process sees how it ended
         server.should_exit = True
         await serving
+
+
+def certificate_of(config: Config) -> Certificate | None:
+    """The certificate of the settings; None for plain HTTP."""
+    if config.tls_cert is None or config.tls_key is None:
+        return None
+    from llmos.api.tls import Certificate  # only who speaks TLS needs it
+
+    return Certificate(config.tls_cert, config.tls_key)
 
 
 class DaemonServer(uvicorn.Server):
@@ -203,30 +222,51 @@ def listening(config: Config) -> Iterator[socket.socket]:
 
 
 @contextlib.asynccontextmanager
-async def announcing(config: Config, every_s: float = ANNOUNCE_EVERY_S) -> AsyncIterator[None]:
+async def announcing(
+    config: Config, certificate: Certificate | None = None, every_s: float = ANNOUNCE_EVERY_S
+) -> AsyncIterator[None]:
     """`daemon.json` says where this daemon is, while it is there; it is written again when it was lost or damaged."""
-    path = config.home / "daemon.json"
-    content = (
-        to_json({"os_pid": os.getpid(), "url": config.url, "started_at": time.time(), "version": __version__}) + b"\n"
-    )
-    _announce(path, content)
-    keeping = asyncio.get_running_loop().create_task(_keep_announced(path, content, every_s))
+    page = _Announcement(config, certificate)
+    page.write()
+    loop = asyncio.get_running_loop()
+    tasks = [loop.create_task(page.keep(every_s))]
+    if certificate is not None:
+        tasks.append(loop.create_task(certificate.watch(page.write)))
     try:
         yield
     finally:
-        keeping.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await keeping
-        if _read(path) == content:  # not what another daemon wrote, whose home now lies where this one's was
-            path.unlink(missing_ok=True)
+        for task in tasks:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        page.remove()
 
 
-async def _keep_announced(path: Path, content: bytes, every_s: float) -> None:
-    lock = inode_of(path.with_name(LOCK))
-    while True:
-        await asyncio.sleep(every_s)
-        if lock is not None and inode_of(path.with_name(LOCK)) == lock and _read(path) != content:
-            _announce(path, content)
+class _Announcement:
+    """`daemon.json`, with the certificate that this user's own commands trust."""
+
+    def __init__(self, config: Config, certificate: Certificate | None) -> None:
+        self._path = config.home / "daemon.json"
+        self._certificate = certificate
+        self._facts = {"os_pid": os.getpid(), "url": config.url, "started_at": time.time(), "version": __version__}
+        self._content = b""
+
+    def write(self) -> None:
+        pem = {} if self._certificate is None else {"certificate": self._certificate.pem}
+        self._content = to_json({**self._facts, **pem}) + b"\n"
+        _announce(self._path, self._content)
+
+    async def keep(self, every_s: float) -> None:
+        lock = inode_of(self._path.with_name(LOCK))
+        while True:
+            await asyncio.sleep(every_s)
+            is_ours = lock is not None and inode_of(self._path.with_name(LOCK)) == lock
+            if is_ours and _read(self._path) != self._content:
+                _announce(self._path, self._content)
+
+    def remove(self) -> None:
+        if _read(self._path) == self._content:  # not another daemon's, whose home now lies where this one's was
+            self._path.unlink(missing_ok=True)
 
 
 def _announce(path: Path, content: bytes) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import ssl
 from collections import deque
 from typing import Any, Generic, TypeVar
 from urllib.parse import unquote
@@ -34,9 +35,11 @@ log = logging.getLogger(__name__)
 
 
 class Serving(uvicorn.Config):
-    """How this app is served: HTTP/1.1, with a limit of connections."""
+    """How this app is served: HTTP/1.1, with a limit of connections; over TLS where there is a context for it."""
 
-    def __init__(self, app: ASGIApp, max_connections: int, farewell_s: float) -> None:
+    def __init__(
+        self, app: ASGIApp, max_connections: int, farewell_s: float, tls: ssl.SSLContext | None = None
+    ) -> None:
         super().__init__(
             app,
             http=Connection,
@@ -48,6 +51,11 @@ class Serving(uvicorn.Config):
             timeout_graceful_shutdown=farewell_s,  # type: ignore[arg-type]  # whole seconds by its annotation only
         )
         self.crowd: Connections[Connection] = Connections(max_connections)
+        self._tls = tls
+
+    def load(self) -> None:
+        super().load()
+        self.ssl = self._tls
 
 
 class Connection(HttpToolsProtocol):

@@ -44,6 +44,7 @@ class Guard:
     """
 
     def __init__(self, config: Config) -> None:
+        self._scheme, self._port = ("http", 80) if config.tls_cert is None else ("https", 443)
         self._hosts = {*map(bare, config.allowed_hosts), bare(config.host)}
         self._origins = frozenset(config.allowed_origins)
         self._host_once = lru_cache(maxsize=HOSTS_KEPT)(self._host)  # it caches only accepted hosts
@@ -87,19 +88,25 @@ class Guard:
                 key="allowed_hosts",
                 value=host[:100],
             )
-        return host, int(found["port"] or 80)
+        return host, int(found["port"] or self._port)
 
     def _origin(self, headers: Headers, authority: tuple[str, int]) -> str | None:
         """The origin that needs CORS headers; None for our own page and for non-browsers; raises for any other."""
         given = headers.getlist("origin")
         if len(given) == 1 and given[0] in self._origins:
             return given[0]
-        if given and not (len(given) == 1 and _authority_of(given[0]) == authority):
+        if given and not (len(given) == 1 and self._authority_of(given[0]) == authority):
             raise _not_allowed("Origin", ", ".join(given))
         for site in headers.getlist("sec-fetch-site"):
             if site not in OWN_SITES:
                 raise _not_allowed("Sec-Fetch-Site", site)
         return None
+
+    def _authority_of(self, origin: str) -> tuple[str, int] | None:
+        """Host and port of an origin with the daemon's own scheme; None for any other."""
+        scheme, _, rest = origin.partition("://")
+        found = AUTHORITY.fullmatch(rest) if scheme.lower() == self._scheme else None
+        return None if found is None else (bare(found["host"]), int(found["port"] or self._port))
 
 
 def let_read(origin: str | None, raw_headers: list[tuple[bytes, bytes]]) -> None:
@@ -134,13 +141,6 @@ def _preflight(headers: Headers) -> Response:
     if headers.get("access-control-request-private-network") == "true":  # a public page that calls a local address
         allowed["Access-Control-Allow-Private-Network"] = "true"
     return Response(status_code=204, headers=allowed)
-
-
-def _authority_of(origin: str) -> tuple[str, int] | None:
-    """Host and port of an http origin; None for any other scheme, because this daemon only speaks plain HTTP."""
-    scheme, _, rest = origin.partition("://")
-    found = AUTHORITY.fullmatch(rest) if scheme.lower() == "http" else None
-    return None if found is None else (bare(found["host"]), int(found["port"] or 80))
 
 
 def _same_address(host: str, bound: str) -> bool:

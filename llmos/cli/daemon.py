@@ -42,6 +42,8 @@ def up(
         bool,
         typer.Option("--insecure", help="Allow an address that other machines can reach while there is no key."),
     ] = False,
+    tls_cert: Annotated[str | None, typer.Option(help="A certificate in PEM: speak TLS, and nothing else.")] = None,
+    tls_key: Annotated[str | None, typer.Option(help="Its key, readable by its owner alone.")] = None,
     restore: Annotated[
         bool, typer.Option("--restore", help="Replace a damaged journal by the snapshot beside it.")
     ] = False,
@@ -54,12 +56,15 @@ def up(
         "port": port,
         "engine": engine,
         "insecure": insecure or None,
+        "tls_cert": tls_cert,
+        "tls_key": tls_key,
     }  # Any: settings
     flags |= settings_of(pairs or [])
     config = read_config(flags)  # a bad value is reported here, before anything starts
     roots = config.data_roots or None
     # absolute, because the daemon runs in another folder
     flags |= {"home": config.home, "catalog": config.catalog, "data_roots": roots}
+    flags |= {"tls_cert": config.tls_cert, "tls_key": config.tls_key}
     words = [f"--{key.replace('_', '-')}={_word(value)}" for key, value in flags.items() if value is not None]
     command = [sys.executable, "-m", "llmos.daemon", *words, *(["--restore"] if restore else [])]
     if foreground:

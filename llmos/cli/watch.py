@@ -74,11 +74,18 @@ def watching(look: Callable[[], None], every_s: float = LOOK_EVERY_S) -> Iterato
 
 def _answers(url: str) -> bool:
     """Whether the daemon responds. A refused connection counts too: then nothing hangs."""
-    from http.client import HTTPConnection, HTTPException
+    import ssl
+    from http.client import HTTPConnection, HTTPException, HTTPSConnection
     from urllib.parse import urlsplit
 
     place = urlsplit(url)
-    connection = HTTPConnection(place.hostname or "127.0.0.1", place.port, timeout=ANSWERS_WITHIN_S)
+    host = place.hostname or "127.0.0.1"
+    if place.scheme == "https":
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # nothing is told, only a sign of life heard
+        connection: HTTPConnection = HTTPSConnection(host, place.port, timeout=ANSWERS_WITHIN_S, context=context)
+    else:
+        connection = HTTPConnection(host, place.port, timeout=ANSWERS_WITHIN_S)
     try:
         connection.request("GET", "/healthz")
         connection.getresponse()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import ssl
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -83,8 +84,22 @@ def error_of_reply(response: httpx.Response, body: Json) -> LlmosError:
 
 def unreachable(url: str, error: httpx.TransportError) -> LlmosError:
     """The error for a failed connection."""
+    if failure := _tls_failure(error):
+        return Unavailable(
+            f"{url} is not trusted, or speaks no TLS ({failure}). Name the authority of its certificate: LLMOS_TLS_CA",
+            url=url,
+        )
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
         return Unavailable(f"No daemon answers at {url}. Start it: llmos up", url=url)
     if isinstance(error, httpx.TimeoutException):
         return Unavailable(f"{url} did not answer in time. See what it does: llmos status", url=url)
     return Unavailable(f"The connection to {url} broke ({error}). Is the daemon still up? llmos status", url=url)
+
+
+def _tls_failure(error: BaseException | None) -> str:
+    """What went wrong with TLS, where that is the reason of an error."""
+    while error is not None:
+        if isinstance(error, ssl.SSLError):
+            return getattr(error, "verify_message", "") or error.reason or str(error)
+        error = error.__cause__ or error.__context__
+    return ""

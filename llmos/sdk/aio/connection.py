@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -15,6 +16,7 @@ from llmos.abi.process import Process
 from llmos.sdk import request
 from llmos.sdk.authentication import auth_for
 from llmos.sdk.request import Request
+from llmos.sdk.tls import context_for
 from llmos.sdk.transport import address, check_reply, encode_body, timeouts, unreachable
 from llmos.sdk.wait import SSEParser, raise_unless_done
 
@@ -25,15 +27,27 @@ OnProgress = Callable[[Process], None]
 class AsyncDaemonConnection:
     """A connection to the daemon. `base_url` is its address; by default the address that this user's daemon wrote down.
 
+    `ca_file` has the authorities that an https address is checked with; the setting `tls_ca` by default.
     `api_key` defaults to the setting of that name. Whoever owns the daemon's home needs none on its machine.
     """
 
     def __init__(
-        self, base_url: str | None = None, *, api_key: str | None = None, timeout_s: float | None = 600.0
+        self,
+        base_url: str | None = None,
+        *,
+        api_key: str | None = None,
+        timeout_s: float | None = 600.0,
+        ca_file: str | Path | None = None,
     ) -> None:
         self.url = address(base_url)
         auth = auth_for(self.url, api_key)
-        self._http = httpx.AsyncClient(base_url=self.url, auth=auth, timeout=timeouts(timeout_s), trust_env=False)
+        self._http = httpx.AsyncClient(
+            base_url=self.url,
+            auth=auth,
+            timeout=timeouts(timeout_s),
+            trust_env=False,
+            verify=context_for(self.url, ca_file),
+        )
         self.last_call_id = ""
         """The id of this client's last answer (`x-request-id`), by which feedback and the request log name a call."""
 
