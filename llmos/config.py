@@ -443,10 +443,10 @@ def read_config(flags: Mapping[str, Value] | None = None, environ: Mapping[str, 
     merged = {**_file(home / "config.toml"), **{k: (v, _SETTING[k].env) for k, v in named.items()}}
     merged |= {key: (value, f"--{key}" if key in FLAGS else f"--set {key}") for key, value in flagged.items()}
     merged["home"] = (home, "home")
-    return _checked(Config(**{key: _check_value(_SETTING[key], value, at) for key, (value, at) in merged.items()}))
+    return _check_pair(Config(**{key: _check_value(_SETTING[key], value, at) for key, (value, at) in merged.items()}))
 
 
-def _checked(config: Config) -> Config:
+def _check_pair(config: Config) -> Config:
     """The settings, if those that belong together are there together."""
     if (config.tls_cert is None) != (config.tls_key is None):
         given, missing = ("tls_key", "tls_cert") if config.tls_cert is None else ("tls_cert", "tls_key")
