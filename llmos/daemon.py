@@ -110,6 +110,7 @@ async def run(
     app = create_app(box, config)
     box.route_calls.answered_by(app.answer_route)
     box.alerts.read_from(app.readings)
+    box.alerts.begin()  # not before: to a rule, a metric that nobody reads would be one that has ended
     context = certificate.context if certificate else None
     server = DaemonServer(Serving(app, config.max_connections, FAREWELL_S, context))
     serving = asyncio.get_running_loop().create_task(server.serve(sockets=[sock]))

@@ -108,5 +108,7 @@ def age(at: float | None) -> str:
 
 
 def number(value: object) -> str:
-    """A figure, short."""
+    """A figure, short; a dash where there is none."""
+    if value is None:
+        return "-"
     return f"{value:.4g}" if isinstance(value, float) else str(value)

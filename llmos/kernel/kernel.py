@@ -193,7 +193,6 @@ class Kernel:
             except LlmosError as error:
                 log.error("the devices are not measured: %s", error.message)  # the next start tries again
         self.learning.begin()
-        self.alerts.begin()
         await self.audit.began(config)
 
     def _plug(self) -> None:

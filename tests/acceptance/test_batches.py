@@ -119,7 +119,7 @@ def test_a_batch_ends_with_errors_when_its_key_is_removed(batch_house):
     errors = content(house, ended["error_file_id"], everything)
     known = sorted(int(one["custom_id"].removeprefix("id-")) for one in (*output, *errors))
     assert known == list(range(20 * LINES))
-    assert {one["response"]["status_code"] for one in errors} == {401, 404}
+    assert {one["response"]["status_code"] for one in errors} == {401, 403}
     assert errors[-1]["response"]["body"]["error"]["code"] == "invalid_api_key"
 
 

@@ -88,7 +88,7 @@ class AlertService:
         self._read = read
 
     def begin(self) -> None:
-        """Look at the rules from now on."""
+        """Look at the rules from now on, by what `read_from` has named."""
         loop = asyncio.get_running_loop()
         self._began_at = self._steady()
         self._tasks = [loop.create_task(self._follow_events()), loop.create_task(self._run())]
