@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from math import isfinite
@@ -133,3 +134,8 @@ class Process:
     @property
     def is_ended(self) -> bool:
         return self.state in (State.EXITED, State.INTERRUPTED)
+
+
+def of_program(processes: Iterable[Process], program: str) -> list[Process]:
+    """Those that run this program, in their order: for the part that such a process belongs to."""
+    return [process for process in processes if process.spec.program == program]

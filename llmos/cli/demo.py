@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmos.abi.error import Internal, NotFound
-from llmos.abi.process import Process, State
+from llmos.abi.process import Process, State, of_program
 from llmos.cli import daemon
 from llmos.cli.client import box
 from llmos.cli.progress import follow
@@ -137,8 +137,8 @@ def ensure_trained(client: Client, lesson: Lesson, rows: Path) -> str:
 
 def running(client: Client, program: str, name: str) -> Process | None:
     """The unfinished process of an earlier demo for the same model; an interrupted one is continued."""
-    for process in client.processes():
-        if process.spec.program == program and process.state is not State.EXITED:
+    for process in of_program(client.processes(), program):
+        if process.state is not State.EXITED:
             args = process.spec.args
             if name in (args.get("name"), args.get("source")):
                 return client.resume(process.pid) if process.state is State.INTERRUPTED else process

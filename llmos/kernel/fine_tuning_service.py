@@ -19,7 +19,7 @@ import msgspec
 from llmos.abi.error import Conflict, LlmosError, NotFound
 from llmos.abi.fine_tuning import FineTuningJob, JobEnd, JobEvent, JobRequest, JobStatus
 from llmos.abi.json_type import Json
-from llmos.abi.process import Priority, Process, Program, Spec, State
+from llmos.abi.process import Priority, Process, Program, Spec, State, of_program
 from llmos.abi.wire import from_json, to_json
 from llmos.kernel.interface import ProcessesInterface
 from llmos.kernel.processes.process_service import STOPPED
@@ -76,10 +76,8 @@ class FineTuningService:
         return next(
             (
                 one
-                for one in self._processes().all()
-                if one.spec.program == TRAIN
-                and one.pid not in taken
-                and {key: one.spec.args.get(key) for key in wanted} == wanted
+                for one in of_program(self._processes().all(), TRAIN)
+                if one.pid not in taken and {key: one.spec.args.get(key) for key in wanted} == wanted
             ),
             None,
         )

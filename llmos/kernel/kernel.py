@@ -49,7 +49,7 @@ from llmos.kernel.fine_tuning_service import FineTuningService
 from llmos.kernel.journal import Journal
 from llmos.kernel.keys.key_service import KeyService
 from llmos.kernel.loop import Loop, replay
-from llmos.kernel.monitoring.monitor_service import MONITOR, MonitorFrame, MonitorService
+from llmos.kernel.monitoring.monitor_service import MonitorFrame, MonitorService
 from llmos.kernel.paths import Roots
 from llmos.kernel.processes.child_requests import ChildRequests
 from llmos.kernel.processes.follow_ups import FollowUps
@@ -448,8 +448,7 @@ class Kernel:
                 if process.pid in one.by_pid:
                     one.look(process)
             self.learning.look_after(process)
-            if process.spec.program == MONITOR:
-                self.monitoring.follow()
+            self.monitoring.look(process)
         self.alerts.see_kernel_event(event)
         match event:
             case ev.Ready() if traits_of(self._table.process(event.pid).spec.program).answers_calls:

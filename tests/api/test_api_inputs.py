@@ -49,7 +49,7 @@ class Short:
         ("completions", {"model": "smollm2", "prompt": ["a", None]}, "prompt[1]", "prompt[1]: This is no text: None."),
         ("completions", {"model": "smollm2", "prompt": ["a", 3]}, "prompt[1]", "prompt[1]: This is no text: 3."),
         ("completions", {"model": "smollm2", "prompt": []}, "prompt", "prompt is an empty list."),
-        ("completions", {"model": "smollm2", "prompt": [[1, 2]]}, "prompt", "prompt must be a string or a list"),
+        ("completions", {"model": "smollm2", "prompt": [["a"]]}, "prompt[0]", "prompt[0]: This is no text: ['a']."),
         (
             "chat/completions",
             {"model": "smollm2", "messages": [HELLO, {"role": "user", "content": [{"type": "image_url"}]}]},

@@ -379,7 +379,7 @@ def test_a_head_that_is_being_sent_is_not_cut_short_by_the_idle_timeout(wired):
 
 def test_a_body_that_comes_too_slowly_is_refused_and_its_handler_ends(wired):
     made, wire, loop, turn = wired
-    made.data_received(b"POST /v1/gc HTTP/1.1\r\n" + HOST + b"\r\n")
+    made.data_received(ALIVE)
     turn()
     assert wire.written.startswith(b"HTTP/1.1 200")
     wire.written = b""

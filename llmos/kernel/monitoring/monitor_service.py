@@ -15,7 +15,7 @@ from llmos.abi.frame import CallsSeen, CallsWanted, DriftFound, ModelAsked, Mode
 from llmos.abi.json_type import Json
 from llmos.abi.model import LATEST, split_ref
 from llmos.abi.monitoring import DRIFT, STATE, DriftAlarm, MonitoredVersion, MonitorState, observed_input
-from llmos.abi.process import Priority, Process, Program, Spec, State
+from llmos.abi.process import Priority, Process, Program, Spec, State, of_program
 from llmos.abi.wire import from_json
 from llmos.kernel.event_stream import EventStream
 from llmos.kernel.monitoring.reservoir import Reservoir
@@ -112,18 +112,21 @@ class MonitorService:
         return MonitorState(**{**_fields(found), "pid": None if process is None else process.pid})
 
     def _process_of(self, name: str) -> Process | None:
-        own = [one for one in self._processes.all() if one.spec.program == MONITOR and one.state is not State.EXITED]
-        return next((one for one in own if one.spec.args.get("model") == name), None)
+        return next((one for one in self._live() if one.spec.args.get("model") == name), None)
+
+    def _live(self) -> list[Process]:
+        return [one for one in of_program(self._processes.all(), MONITOR) if one.state is not State.EXITED]
 
     # For the kernel.
 
+    def look(self, process: Process) -> None:
+        """A process has changed: a monitor may have begun or ended."""
+        if of_program((process,), MONITOR):
+            self.follow()
+
     def follow(self) -> None:
         """The live monitors are those of the processes, each on its name's promoted version."""
-        wanted = {
-            str(one.spec.args["model"]): one.pid
-            for one in self._processes.all()
-            if one.spec.program == MONITOR and one.state is not State.EXITED
-        }
+        wanted = {str(one.spec.args["model"]): one.pid for one in self._live()}
         self._by_name = {name: self._by_name.get(name) or LiveMonitor(name) for name in wanted}
         self._by_ref = {}
         for name, live in self._by_name.items():
