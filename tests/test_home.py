@@ -216,8 +216,9 @@ def test_down_waits_for_no_grace_where_processes_were_only_stopped_and_leaves_no
 def test_down_does_not_wait_for_a_process_that_a_stopped_zygote_was_to_fork(tmp_path):
     add_base(Store(tmp_path))
     with up(tmp_path, port := free_port()), Client(f"http://127.0.0.1:{port}") as box, ThreadPoolExecutor(1) as pool:
-        (zygote,) = [one for one in children_of(tmp_path) if os.getsid(one) == one]
-        os.kill(zygote, signal.SIGSTOP)
+        while not (zygotes := [one for one in children_of(tmp_path) if os.getsid(one) == one]):
+            box.status()  # the daemon answers before it has its zygote
+        os.kill(zygotes[0], signal.SIGSTOP)
         asked = pool.submit(box.run, "tiny", "hello", task="embed")
         while box.status().processes.get("starting", 0) == 0:
             assert not asked.done()

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import socket
 import ssl
-import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from llmos import Client
 from llmos.abi.error import BadSetting, Unavailable
+from llmos.api.tls import Certificate
 from llmos.sdk.tls import context_for
 from tests.certificates import write_certificate
 
@@ -62,28 +64,17 @@ def test_a_file_without_certificates_is_refused(home, tmp_path, content):
 
 
 def test_a_server_that_is_not_trusted_is_no_daemon_that_is_down(home, tmp_path):
-    import asyncio
-    import threading
-
-    from llmos.api.tls import Certificate
-
-    loop = asyncio.new_event_loop()
     certificate = Certificate(*write_certificate(tmp_path))
-    server = loop.run_until_complete(
-        asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", 0, ssl=certificate.context)
-    )
-    loop.set_exception_handler(lambda loop, context: None)  # the client's refusal is no news here
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    try:
-        with (
-            Client(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}") as client,
-            pytest.raises(Unavailable) as raised,
-        ):
+
+    def refuse() -> None:
+        accepted, _ = listener.accept()
+        with accepted, pytest.raises(ssl.SSLError):
+            certificate.context.wrap_socket(accepted, server_side=True)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as pool:
+        listener.settimeout(60)
+        refused = pool.submit(refuse)
+        with Client(f"https://127.0.0.1:{listener.getsockname()[1]}") as client, pytest.raises(Unavailable) as raised:
             client.status()
-        assert "LLMOS_TLS_CA" in raised.value.message, sys.platform
-    finally:
-        loop.call_soon_threadsafe(server.close)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
+        refused.result()
+    assert "LLMOS_TLS_CA" in raised.value.message
