@@ -12,11 +12,13 @@ import re
 import sys
 from pathlib import Path
 
-from seqeval.metrics import f1_score
 from sklearn.feature_extraction import DictVectorizer
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
+
+from llmos.evaluation.counts import entities as counted
+from llmos.evaluation.counts import total
 
 HERE = Path(__file__).resolve().parent
 Sentence = list[tuple[str, str]]
@@ -71,7 +73,7 @@ def tag_f1(folder: Path = HERE) -> float:
     )
     test = [([word for word, _ in sentence], [tag for _, tag in sentence]) for sentence in entities("test", folder)]
     found = [[str(t) for t in model.predict([features(words, i) for i in range(len(words))])] for words, _ in test]
-    return float(f1_score([tags for _, tags in test], found))
+    return total(counted([tags for _, tags in test], found)).rates()["f1"]
 
 
 if __name__ == "__main__":

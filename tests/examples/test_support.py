@@ -1,5 +1,6 @@
 """The example rows keep their promises: counts, labels, and a test split that shares no template with training."""
 
+import ast
 import importlib.util
 import json
 import re
@@ -115,6 +116,14 @@ def test_most_amounts_of_the_test_split_are_of_its_own():
 
 
 @pytest.mark.slow
+def test_the_baseline_needs_no_package_that_llmos_does_not_need_itself():
+    """`make demo` runs it in an environment without what only tests have."""
+    tree = ast.parse((SUPPORT / "baseline.py").read_text(encoding="utf-8"))
+    named = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    named |= {one.name for node in ast.walk(tree) if isinstance(node, ast.Import) for one in node.names}
+    assert {name.partition(".")[0] for name in named} - sys.stdlib_module_names == {"llmos", "sklearn"}
+
+
 def test_the_baseline_prints_its_scores_as_numbers_for_the_demo():
     ran = subprocess.run(
         [sys.executable, SUPPORT / "baseline.py", "--json"], capture_output=True, text=True, check=True
