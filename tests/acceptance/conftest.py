@@ -8,6 +8,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -81,6 +82,17 @@ def is_alive(process: psutil.Process) -> bool:
     with suppress(psutil.NoSuchProcess):
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     return False
+
+
+def is_hit(os_pid: int | None, number: int = signal.SIGKILL) -> bool:
+    """Send a signal to a process that may have ended by itself meanwhile; whether it was still there."""
+    if os_pid is None:
+        return False
+    try:
+        os.kill(os_pid, number)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def free_port() -> int:

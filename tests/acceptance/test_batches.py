@@ -9,7 +9,7 @@ import time
 
 import httpx
 import pytest
-from conftest import House, free_port
+from conftest import House, free_port, is_hit
 
 from llmos.kernel.store.store import Store
 from llmos.testing.models import add_base, add_model
@@ -89,8 +89,7 @@ def test_every_line_is_answered_once_though_daemon_and_process_are_killed(batch_
     seen = until(house, batch, lambda now: answered(now) > answered(seen))
     with house.client() as box:
         process = box.process(batch["pid"])
-    if process.os_pid is not None:
-        os.kill(process.os_pid, signal.SIGKILL)
+    is_hit(process.os_pid)
     ended = until(house, batch, lambda now: False)
     failed = len(range(5, LINES, NOT_ANSWERED))
     assert ended["status"] == "completed"

@@ -15,7 +15,7 @@ from threading import Condition, Event
 
 import psutil
 import pytest
-from conftest import CLOSE, House, computed_in, family, is_alive, pulled
+from conftest import CLOSE, House, computed_in, family, is_alive, is_hit, pulled
 
 from llmos import Client
 from llmos.abi.error import LlmosError
@@ -101,19 +101,14 @@ def alive(box: Client, program: str) -> Process | None:
     return next((p for p in box.processes() if p.spec.program is program and p.os_pid is not None), None)
 
 
-def hit(os_pid: int | None, number: int) -> None:
-    if os_pid is not None:
-        os.kill(os_pid, number)
-
-
 def serve(house: House, number: int) -> None:
     with house.client() as box:
         process = alive(box, "serve")
-    hit(process and process.os_pid, number)
+    is_hit(process and process.os_pid, number)
 
 
 def zygote(house: House, number: int) -> None:
-    hit(next((one for one in children_of(house.home) if os.getsid(one) == one), None), number)
+    is_hit(next((one for one in children_of(house.home) if os.getsid(one) == one), None), number)
 
 
 def trainer(house: House, number: int) -> None:
@@ -122,7 +117,7 @@ def trainer(house: House, number: int) -> None:
         process = alive(box, "train")
         if process is None:
             return
-        hit(process.os_pid, number)
+        is_hit(process.os_pid, number)
         for stream_event in box.watch(process.pid):
             now = stream_event.process
             if now is not None and (now.is_ended or now.unresponsive_since is not None):
@@ -135,7 +130,7 @@ def daemon(house: House, number: int) -> None:
     found = daemon_of(house.home)
     assert found is not None
     with found:
-        hit(found.os_pid, number)
+        is_hit(found.os_pid, number)
         if number == signal.SIGSTOP:
             done = house("down", **SETTINGS)
             assert done.returncode == 0, done.stderr

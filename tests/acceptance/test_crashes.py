@@ -14,7 +14,7 @@ from dataclasses import replace
 from threading import Event
 
 import pytest
-from conftest import House, free_port, furnished
+from conftest import House, free_port, furnished, is_hit
 
 from llmos.abi.error import LlmosError
 from llmos.abi.model import Part
@@ -100,7 +100,7 @@ def killed_at(box, pid, step):
         if process is None or process.is_ended:
             continue
         if process.os_pid and process.progress and process.progress.phase == "train" and process.progress.done >= step:
-            os.kill(process.os_pid, signal.SIGKILL)
+            is_hit(process.os_pid)
             break
     return box.process(pid)
 
@@ -255,8 +255,7 @@ def test_an_import_that_is_killed_leaves_a_whole_version_or_none(mortal, tmp_pat
         pid = box.import_dataset(tmp_path / "many.csv", name=name, wait=False).pid
         until_it_pulls(box, pid, phase)
         target = box.status().os_pid if is_daemon else box.process(pid).os_pid
-        if target is not None:  # it may be over, where its last phase was waited for
-            os.kill(target, signal.SIGKILL)
+        is_hit(target)  # it may be over, where its last phase was waited for
         if not is_daemon:
             ended(box, pid)
     mortal.start()

@@ -1,13 +1,11 @@
 """An encoder with a decoder through the real daemon: a T5 learns from nothing how dates are written, and is asked."""
 
 import json
-import os
-import signal
 
 import httpx
 import openai
 import pytest
-from conftest import computed_in
+from conftest import computed_in, is_hit
 
 from llmos.testing import dates
 from llmos.testing.errors import answers_with
@@ -79,8 +77,8 @@ def test_unseen_days_are_written_in_each_models_words_also_after_a_kill(writing,
     assert same([writing("run", "english", days[0]).stdout.strip()], before["english"][:1])
     with writing.client() as box:
         for process in box.processes():
-            if process.spec.title in ("serve fresh:1", "serve calendar:1") and process.os_pid:
-                os.kill(process.os_pid, signal.SIGKILL)
+            if process.spec.title in ("serve fresh:1", "serve calendar:1"):
+                is_hit(process.os_pid)
     for model, said in before.items():
         assert same(right(model), said)
 

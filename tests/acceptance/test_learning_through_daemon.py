@@ -9,7 +9,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from conftest import House
+from conftest import House, is_hit
 
 from llmos import Client
 from llmos.abi.error import LlmosError
@@ -66,7 +66,7 @@ def test_a_model_learns_by_itself_and_no_acknowledged_row_is_lost(house: House, 
                 acknowledged.append(client.feedback(client.last_call_id, label=label_of(text), user="ann").id)
             trainers = [one for one in client.processes() if one.spec.program == "train" and one.os_pid]
             for process in trainers:
-                os.kill(process.os_pid or 0, signal.SIGKILL)
+                is_hit(process.os_pid)
         os.kill(os_pid, signal.SIGKILL)
         assert house("up").returncode == 0
     with house.client() as client:
