@@ -26,6 +26,7 @@ from llmos.abi.setting_values import one_of as _one_of
 from llmos.abi.setting_values import origin as _origin
 from llmos.abi.setting_values import path as _path
 from llmos.abi.setting_values import text as _text
+from llmos.abi.setting_values import url as _url
 from llmos.abi.setting_values import whole as _whole
 
 FLAGS = (
@@ -89,6 +90,8 @@ class Config:
     tls_cert: Path | None = None
     tls_key: Path | None = None
     tls_ca: str = ""
+    otel_endpoint: str = ""
+    otel_share: float = 1.0
 
     @property
     def url(self) -> str:
@@ -367,6 +370,19 @@ SETTINGS: tuple[Setting, ...] = (
         "For commands and the Python client that reach a daemon elsewhere over https: the authorities that its "
         "certificate is checked with, or that certificate itself; system: those of this machine",
     ),
+    Setting(
+        "otel_endpoint",
+        _url,
+        "an http or https address",
+        "The OpenTelemetry receiver (OTLP over HTTP) that gets a trace of each call, such as http://127.0.0.1:4318; "
+        "`OTEL_EXPORTER_OTLP_ENDPOINT` if this is not set. Needs the extra `otel`",
+    ),
+    Setting(
+        "otel_share",
+        _number(0.000001, 1.0),
+        "a number from 0.000001 to 1",
+        "The share of calls whose traces are sent. A client's `traceparent` decides for its own calls",
+    ),
 )
 
 
@@ -384,6 +400,22 @@ def take_service_manager(environ: MutableMapping[str, str] | None = None) -> Ser
     address, pid, usec = (environment.pop(key, "") for key in ("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"))
     is_ours = usec.isdecimal() and pid in ("", str(os.getpid()))
     return ServiceManager(address, int(usec) / 1e6 if is_ours else 0.0)
+
+
+def standard_otel_endpoint(environ: Mapping[str, str] | None = None) -> str:
+    """The receiver that OpenTelemetry's own variables name, for all programs; empty for none.
+
+    None too where they switch it off, name a protocol other than OTLP over HTTP, or what is no address.
+    """
+    environment = os.environ if environ is None else environ
+    is_off = environment.get("OTEL_SDK_DISABLED", "").lower() == "true"
+    exporter, protocol = (environment.get(key, "") for key in ("OTEL_TRACES_EXPORTER", "OTEL_EXPORTER_OTLP_PROTOCOL"))
+    if is_off or exporter not in ("", "otlp") or protocol not in ("", "http/protobuf"):
+        return ""
+    try:
+        return _url(environment.get("OTEL_EXPORTER_OTLP_ENDPOINT", ""))
+    except ValueError:
+        return ""
 
 
 def units_folder(*, is_user: bool, environ: Mapping[str, str] | None = None) -> Path:

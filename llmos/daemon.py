@@ -23,11 +23,19 @@ import uvicorn
 from llmos import __version__
 from llmos.abi.audit import OWNER, AuditEntry
 from llmos.abi.cpu import check
-from llmos.abi.error import AlreadyRunning, LlmosError, NotLoopback, Unavailable, fault_of
+from llmos.abi.error import AlreadyRunning, LlmosError, Missing, NotLoopback, Unavailable, fault_of
 from llmos.abi.wire import to_json
 from llmos.api.app import create_app
 from llmos.api.connection import Serving
-from llmos.config import SETTINGS, Config, ServiceManager, is_loopback, read_config, take_service_manager
+from llmos.config import (
+    SETTINGS,
+    Config,
+    ServiceManager,
+    is_loopback,
+    read_config,
+    standard_otel_endpoint,
+    take_service_manager,
+)
 from llmos.home import LOCK, inode_of
 from llmos.kernel.audit.audit_log import AuditLog
 from llmos.kernel.file_modes import check_home, check_restored, close_home, make_private
@@ -59,6 +67,7 @@ def main(words: Sequence[str] | None = None) -> int:
         config = replace(read_config(flags), tls_ca="")  # a client's
         check(config.cpu_kernels)
         logging.basicConfig(level=config.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        config = with_receiver(config, standard_otel_endpoint())
         certificate = certificate_of(config)
         with holding_home(config.home), listening(config) as sock:
             mark_format(config.home, __version__)
@@ -131,6 +140,29 @@ def certificate_of(config: Config) -> Certificate | None:
     from llmos.api.tls import Certificate  # only who speaks TLS needs it
 
     return Certificate(config.tls_cert, config.tls_key)
+
+
+def with_receiver(config: Config, standard: str) -> Config:
+    """The settings, with the OpenTelemetry receiver of its `standard` variable if they name none.
+
+    Missing if they name one and the extra is not installed. The variable is for all programs: it stops no start.
+    """
+    if not (wanted := config.otel_endpoint or standard):
+        return config
+    from llmos.kernel.telemetry.trace_exporter import INSTALL, is_installed  # only who has a receiver needs it
+
+    if is_installed():
+        log.info("traces of calls go to %s", wanted)
+        return replace(config, otel_endpoint=wanted)
+    if config.otel_endpoint:
+        raise Missing(
+            f"otel_endpoint = {wanted!r} needs OpenTelemetry, which is not installed. Install it: {INSTALL}. Or take "
+            "the setting away",
+            extra="otel",
+            key="otel_endpoint",
+        )
+    log.warning("no traces go to %s: OpenTelemetry is not installed. Install it: %s", wanted, INSTALL)
+    return config
 
 
 class DaemonServer(uvicorn.Server):

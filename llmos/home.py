@@ -19,6 +19,7 @@ from llmos.abi.error import LlmosError
 from llmos.config import HUB_TOKEN, SETTINGS, Config, read_config
 
 LOCK = "daemon.lock"
+READ = ("LLMOS_", "OTEL_")  # variables that a daemon reads begin so
 MARK = "LLMOS_CHILD_OF"  # in the environment of all that a daemon starts: its os_pid and its home
 ENDED = ("", "Z", "X")  # states of a process that is over
 END_WITHIN_S = 5.0  # so long may the operating system take to bury what was killed
@@ -159,7 +160,7 @@ def launch_of(os_pid: int) -> Launch:
     words, environ = _words(os_pid), _environ(os_pid)
     at = next((at for at in range(len(words)) if words[at : at + 2] == ["-m", "llmos.daemon"]), len(words))
     kept = tuple(word for word in words[at + 2 :] if word.startswith("--") and "=" in word)
-    named = {name: value for name, value in environ.items() if name.startswith("LLMOS_") or name == HUB_TOKEN}
+    named = {name: value for name, value in environ.items() if name.startswith(READ) or name == HUB_TOKEN}
     named.pop(MARK, None)
     is_service = str(os_pid) in (environ.get("SYSTEMD_EXEC_PID"), environ.get("WATCHDOG_PID"))
     cgroup = os.fsdecode(_read(os_pid, "cgroup")).strip()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from llmos.abi.error import BadSetting
-from llmos.config import SETTINGS, Config, is_loopback, read_config
+from llmos.config import SETTINGS, Config, is_loopback, read_config, standard_otel_endpoint
 from llmos.testing.errors import fails_with
 
 
@@ -104,3 +104,31 @@ def test_what_would_let_everybody_in_is_no_setting(tmp_path, key, value):
 )
 def test_loopback_is_what_no_other_machine_reaches(host, own):
     assert is_loopback(host) is own
+
+
+RECEIVER = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"}
+
+
+@pytest.mark.parametrize(
+    ("more", "endpoint"),
+    [
+        ({}, "http://127.0.0.1:4318"),
+        ({"OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf", "OTEL_TRACES_EXPORTER": "otlp"}, "http://127.0.0.1:4318"),
+        ({"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, ""),
+        ({"OTEL_TRACES_EXPORTER": "none"}, ""),
+        ({"OTEL_SDK_DISABLED": "True"}, ""),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "collector:4317"}, ""),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": ""}, ""),
+    ],
+)
+def test_opentelemetry_s_own_variable_names_a_receiver_unless_others_turn_it_off(more, endpoint):
+    assert standard_otel_endpoint({**RECEIVER, **more}) == endpoint
+
+
+@pytest.mark.parametrize(
+    "value", ["localhost:4318", "ftp://host", "http://", "http://u:p@host", "http://host/?x=1", ""]
+)
+def test_a_receiver_s_address_is_http_or_https_with_a_host_alone(tmp_path, value):
+    with pytest.raises(BadSetting):
+        read_config({"home": tmp_path, "otel_endpoint": value}, {})
+    assert read_config({"home": tmp_path, "otel_endpoint": "https://host:4318/otlp"}, {}).otel_endpoint

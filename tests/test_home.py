@@ -284,14 +284,15 @@ def test_a_process_that_has_ended_is_held_and_its_number_means_nothing_any_more(
 
 def test_how_a_daemon_was_started_is_read_from_it_without_what_is_of_one_start():
     words = ["-m", "llmos.daemon", "--port=9001", "--ready-fd", "5", "--restore", "--log-level=debug"]
-    environ = {**os.environ, "LLMOS_ENGINE": "null", "HF_TOKEN": "x", "NOT_OURS": "y"}
+    environ = {**os.environ, "LLMOS_ENGINE": "null", "HF_TOKEN": "x", "OTEL_SERVICE_NAME": "z", "NOT_OURS": "y"}
     command = [sys.executable, "-c", "print(flush=True); input()", *words]
     with subprocess.Popen(command, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         process.stdout.readline()  # so it runs its program
         launch = launch_of(process.pid)
         process.communicate(b"\n", timeout=60)
     assert launch.words == ("--port=9001", "--log-level=debug")
-    assert (launch.environ["LLMOS_ENGINE"], launch.environ["HF_TOKEN"]) == ("null", "x")
+    names = ("LLMOS_ENGINE", "HF_TOKEN", "OTEL_SERVICE_NAME")
+    assert [launch.environ[name] for name in names] == ["null", "x", "z"]
     assert not {"NOT_OURS", "PATH"} & launch.environ.keys()
     assert launch.is_service is False
 

@@ -23,6 +23,11 @@ class TraceContext:
         """The value of `traceparent` with our own span."""
         return f"00-{self.trace_id}-{self.span_id}-{self.flags}"
 
+    @property
+    def is_sampled(self) -> bool:
+        """Whether the client records its trace, and so wants ours recorded: the lowest bit of the flags."""
+        return self.flags[-1] in "13579bdf"
+
 
 @dataclass(frozen=True, slots=True)
 class CallTrace:

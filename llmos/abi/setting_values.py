@@ -56,6 +56,13 @@ def origin(value: str) -> str:
     return value
 
 
+def url(value: Value) -> str:
+    """An http or https address with a host, without a user, a query or a fragment."""
+    if not isinstance(value, str) or not re.fullmatch(r"https?://[^\s/?#@\\]+(/[^\s?#]*)?", value):
+        raise ValueError
+    return value
+
+
 def whole(low: int, high: int) -> Callable[[Value], int]:
     def read(value: Value) -> int:
         if isinstance(value, (bool, float)):

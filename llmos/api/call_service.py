@@ -319,6 +319,7 @@ class CountedCall:
                     stream_s,
                     self._times,
                     scope.get("trace"),
+                    self._tokens,
                 )
             )
 

@@ -114,6 +114,12 @@ class Metrics:
             "llmos_request_log_records", "Records written to the request log", requests.written_count
         )
         yield CounterMetricFamily("llmos_request_log_lost", "Records that the request log lost", requests.lost_count)
+        yield CounterMetricFamily(
+            "llmos_otel_traces_sent", "Traces of calls that the OpenTelemetry receiver took", requests.sent_traces_count
+        )
+        yield CounterMetricFamily(
+            "llmos_otel_traces_lost", "Traces of calls that it did not get", requests.lost_traces_count
+        )
         refusals = CounterMetricFamily("llmos_refusals", "Requests that were refused", labels=["code"])
         for code, number in self._meter.refusals.items():
             refusals.add_metric([code], number)

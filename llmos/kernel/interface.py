@@ -238,6 +238,16 @@ class RequestsInterface(Protocol):
         """Where the stages of calls that have ended are kept."""
         ...
 
+    @property
+    def sent_traces_count(self) -> int:
+        """Traces that a receiver of OpenTelemetry took since the start."""
+        ...
+
+    @property
+    def lost_traces_count(self) -> int:
+        """Traces that were to be sent since the start and were not: too many waited, or the receiver failed."""
+        ...
+
     def trace(self, call_id: str) -> CallTrace:
         """How long each stage of a recent call took; NotFound otherwise."""
         ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from llmos.abi.call_record import CallRecord, RequestFilter, is_sampled
 from llmos.abi.call_trace import CallTrace
@@ -11,6 +12,9 @@ from llmos.config import Config
 from llmos.kernel.requests.recent_calls import RecentCalls
 from llmos.kernel.requests.recent_traces import MOST_TRACES, RecentTraces
 from llmos.kernel.requests.request_log import FOLDER, RequestLog
+
+if TYPE_CHECKING:
+    from llmos.kernel.telemetry.trace_exporter import TraceExporter
 
 OFF, SAMPLED, ALL = "off", "sampled", "all"
 
@@ -21,7 +25,8 @@ class RequestService:
     def __init__(self, config: Config) -> None:
         self.log = RequestLog(config.home / FOLDER, config.request_log_days)
         self.recent = RecentCalls(config.recent_calls_bytes)
-        self.traces = RecentTraces()
+        self._exporter = _exporter_of(config)
+        self.traces = RecentTraces(export=None if self._exporter is None else self._exporter.add)
         self._share = {OFF: 0.0, SAMPLED: config.request_log_share, ALL: 1.0}[config.request_log]
         self._logs_text = config.request_log_text
         self._keeps_recent = config.recent_calls_bytes > 0
@@ -35,6 +40,14 @@ class RequestService:
     @property
     def lost_count(self) -> int:
         return self.log.lost_count
+
+    @property
+    def sent_traces_count(self) -> int:
+        return 0 if self._exporter is None else self._exporter.sent_count
+
+    @property
+    def lost_traces_count(self) -> int:
+        return 0 if self._exporter is None else self._exporter.lost_count
 
     def note(self, record: CallRecord) -> None:
         """Keep the record of a call that has ended. One without texts is not kept in memory."""
@@ -75,5 +88,16 @@ class RequestService:
         await self.log.sweep()
 
     def close(self) -> None:
-        """Write what waits."""
+        """Write and send what waits."""
         self.log.close()
+        if self._exporter is not None:
+            self._exporter.close()
+
+
+def _exporter_of(config: Config) -> TraceExporter | None:
+    """What sends traces to the settings' receiver of OpenTelemetry; None without one."""
+    if not config.otel_endpoint:
+        return None
+    from llmos.kernel.telemetry.trace_exporter import exporter_to  # only who has a receiver needs it
+
+    return exporter_to(config.otel_endpoint, config.home, config.otel_share)

@@ -2,13 +2,13 @@
 
 import pytest
 
-from llmos.abi.call import CallTimes
+from llmos.abi.call import CallTimes, Tokens
 from llmos.abi.call_trace import trace_context_of
 from llmos.kernel.requests.recent_traces import RecentTraces
 
 
 def entry(number, seconds=0.010, times=None, context=None):
-    return (f"req_{number}", 1.0, "support:2", "classify", "ok", seconds, 0.0, times, context)
+    return (f"req_{number}", 1.0, "support:2", "classify", "ok", seconds, 0.0, times, context, Tokens())
 
 
 def test_the_stages_and_the_rest_add_up_to_the_total():
