@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from typing import BinaryIO
+from typing import IO
 
 import msgspec
 
@@ -22,32 +22,32 @@ _batches = msgspec.msgpack.Decoder(list[TraceEntry])
 _reasons = msgspec.msgpack.Decoder(str)
 
 
-def write_batch(pipe: BinaryIO, entries: Sequence[TraceEntry]) -> None:
+def write_batch(pipe: IO[bytes], entries: Sequence[TraceEntry]) -> None:
     _write(pipe, _encoder.encode(entries))
 
 
-def read_batch(pipe: BinaryIO) -> list[TraceEntry] | None:
+def read_batch(pipe: IO[bytes]) -> list[TraceEntry] | None:
     """The next batch; None at the end of the pipe."""
     body = _read(pipe)
     return None if body is None else _batches.decode(body)
 
 
-def write_reason(pipe: BinaryIO, reason: str) -> None:
+def write_reason(pipe: IO[bytes], reason: str) -> None:
     _write(pipe, _encoder.encode(reason))
 
 
-def read_reason(pipe: BinaryIO) -> str | None:
+def read_reason(pipe: IO[bytes]) -> str | None:
     """Why the last batch was not taken, empty if it was; None at the end of the pipe."""
     body = _read(pipe)
     return None if body is None else _reasons.decode(body)
 
 
-def _write(pipe: BinaryIO, body: bytes) -> None:
+def _write(pipe: IO[bytes], body: bytes) -> None:
     pipe.write(LENGTH.pack(len(body)) + body)
     pipe.flush()
 
 
-def _read(pipe: BinaryIO) -> bytes | None:
+def _read(pipe: IO[bytes]) -> bytes | None:
     head = pipe.read(LENGTH.size)
     if len(head) < LENGTH.size:
         return None

@@ -59,7 +59,7 @@ def receiving_traces() -> Iterator[OtlpReceiver]:
     """A receiver on a port of its own, while the block runs."""
     receiver = OtlpReceiver()
 
-    class Handler(BaseHTTPRequestHandler):
+    class TraceHandler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             receiver.take(self.path, {name.lower(): value for name, value in self.headers.items()}, body)
@@ -70,7 +70,7 @@ def receiving_traces() -> Iterator[OtlpReceiver]:
         def log_message(self, *args: object) -> None:
             """Says nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), TraceHandler)
     receiver.port = server.server_port
     thread = threading.Thread(target=server.serve_forever, args=(POLL_S,), daemon=True)
     thread.start()

@@ -19,7 +19,7 @@ from llmos.abi.call_record import is_sampled
 from llmos.abi.trace_batch import TraceEntry
 from llmos.kernel.telemetry.sender_process import SenderProcess
 
-PACKAGES = ("opentelemetry.sdk.trace", "opentelemetry.exporter.otlp.proto.http.trace_exporter")
+PACKAGES = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
 INSTALL = "pip install 'llmos[otel]'"
 MOST_WAITING = 4_096  # traces, of about 1 kB each
 MOST_AT_ONCE = 256  # traces in one request

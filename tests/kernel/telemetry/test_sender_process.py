@@ -79,7 +79,7 @@ def test_signals_of_a_terminal_and_of_systemd_end_it_not_before_the_daemon_does(
         sender.finish()
 
 
-def test_a_receiver_that_takes_and_never_answers_holds_the_end_for_no_longer_than_the_flush(tmp_path, caplog):
+def test_a_receiver_that_never_answers_holds_the_end_no_longer_than_the_flush(tmp_path, caplog):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         silent.settimeout(PATIENCE_S)
         sender = SenderProcess(f"http://127.0.0.1:{silent.getsockname()[1]}", tmp_path)
@@ -95,7 +95,7 @@ def test_a_receiver_that_takes_and_never_answers_holds_the_end_for_no_longer_tha
     assert not any(one.name == "otel" for one in threading.enumerate())
 
 
-def test_the_request_service_sends_what_its_traces_are_told_and_without_a_receiver_nothing(tmp_path):
+def test_the_request_service_sends_its_traces_and_without_a_receiver_none(tmp_path):
     with receiving_traces() as receiver:
         service, told = RequestService(Config(tmp_path, otel_endpoint=receiver.url)), entry()
         service.traces.add(told)

@@ -63,7 +63,7 @@ def test_the_end_flushes_what_waits_in_order_and_in_small_requests():
     assert (sender.is_finished, sender.is_closed) == (True, False)
 
 
-def test_a_full_queue_drops_and_counts_and_a_receiver_that_stands_still_holds_nobody():
+def test_a_full_queue_drops_and_counts_and_a_still_receiver_holds_nobody():
     sender = FakeSender(is_open=False)
     exporter = TraceExporter(sender, most_waiting=10, gather_s=0.0)
     exporter.add(entry())
