@@ -42,3 +42,8 @@ def test_what_is_malformed_is_ignored(value):
 def test_any_text_is_a_context_or_none(text):
     found = trace_context_of(text)
     assert found is None or len(found.trace_id) == 32
+
+
+@pytest.mark.parametrize(("flags", "is_sampled"), [("00", False), ("01", True), ("02", False), ("ff", True)])
+def test_the_lowest_bit_of_the_flags_says_whether_the_client_records_its_trace(flags, is_sampled):
+    assert trace_context_of(f"00-{TRACE}-{SPAN}-{flags}").is_sampled is is_sampled

@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+import msgspec
+
 from llmos.abi.trace_batch import TraceEntry, read_reason, write_batch
 from llmos.home import MARK, mark
 
@@ -38,13 +40,13 @@ class SenderProcess:
         """Send them, and wait for the answer; returns why they were not taken, empty if they were."""
         process = self._running()
         if process is None:
-            return self._end
+            return self._end or "the process that sends them has been ended"
         assert process.stdin is not None
         assert process.stdout is not None
         try:
             write_batch(process.stdin, entries)
             reason = read_reason(process.stdout)
-        except (OSError, ValueError):  # it has ended; or was closed here
+        except (OSError, msgspec.DecodeError):  # it has ended, or does not answer as it should
             reason = None
         return self._note_end(process) if reason is None else reason
 

@@ -69,6 +69,25 @@ def test_a_killed_process_costs_a_batch_and_is_started_again_but_not_at_once(tmp
     assert len(receiver.paths) == 2
 
 
+def test_one_that_was_ended_takes_nothing_and_says_so(tmp_path):
+    sender = SenderProcess("http://127.0.0.1:9", tmp_path)
+    sender.close()
+    assert sender.send([entry()]) != ""
+    assert sender.os_pid is None
+
+
+def test_a_text_that_cannot_be_encoded_costs_its_batch_and_not_the_process(tmp_path):
+    with receiving_traces() as receiver:
+        sender = SenderProcess(receiver.url, tmp_path)
+        assert sender.send([entry()]) == ""
+        os_pid = sender.os_pid
+        with pytest.raises(UnicodeEncodeError):
+            sender.send([(*entry()[:2], "\ud800", *entry()[3:])])
+        assert sender.send([entry()]) == ""
+        assert sender.os_pid == os_pid
+        sender.finish()
+
+
 def test_signals_of_a_terminal_and_of_systemd_end_it_not_before_the_daemon_does(tmp_path):
     with receiving_traces() as receiver:
         sender = SenderProcess(receiver.url, tmp_path)
