@@ -230,6 +230,19 @@ def test_a_path_that_the_processor_lacks_stops_the_start_with_what_is_lacking(tm
         assert "Leave the setting at auto" in errors
 
 
+def test_a_receiver_of_traces_without_the_extra_stops_the_start_with_the_way_out(tmp_path):
+    shadow = tmp_path / "shadow"
+    (shadow / "opentelemetry").mkdir(parents=True)
+    (shadow / "opentelemetry" / "__init__.py").touch()  # a package of this name, with nothing in it
+    path = os.pathsep.join([str(shadow), str(Path(__file__).parents[1])])
+    more = {"LLMOS_OTEL_ENDPOINT": "http://127.0.0.1:4318", "PYTHONPATH": path}
+    with start(tmp_path / "home", free_port(), **more) as daemon:
+        errors = daemon.communicate(timeout=60)[1]
+    assert daemon.returncode == 1
+    assert errors.startswith("otel_endpoint = 'http://127.0.0.1:4318' needs OpenTelemetry, which is not installed")
+    assert "pip install 'llmos[otel]'" in errors
+
+
 def test_a_lost_daemon_json_is_written_again_but_never_over_anothers(tmp_path):
     home, moved = tmp_path / "home", tmp_path / "moved"
     path = home / "daemon.json"
