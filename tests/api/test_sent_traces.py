@@ -47,8 +47,8 @@ def test_streams_refusals_and_unsampled_calls(ask, kernel, receiver):
     ask("POST", "/v1/tasks/classify", BODY, headers={"traceparent": f"00-{TRACE}-{SPAN}-00"})
     ask("POST", "/v1/chat/completions", CHAT)
     ask("POST", "/v1/tasks/classify", {"model": "support", "input": ""})
-    kernel.requests.close()
     streamed, refused = (one for one in map(attributes_of, receiver.spans_of_calls(2)) if one)
+    kernel.requests.close()
     assert (streamed["gen_ai.operation.name"], streamed["gen_ai.request.stream"]) == ("chat", True)
     assert streamed["gen_ai.response.time_to_first_chunk"] >= 0
     assert refused["error.type"] == "bad_input"

@@ -38,7 +38,7 @@ def test_traces_arrive_the_home_marks_the_process_and_it_ends_with_the_exporter(
     assert is_installed()
     with receiving_traces() as receiver:
         sender = SenderProcess(receiver.url, tmp_path)
-        exporter = TraceExporter(sender)
+        exporter = TraceExporter(sender, flush_s=PATIENCE_S)
         sent = [entry() for _ in range(300)]
         exporter.add(sent[0])
         receiver.spans_of_calls(1, PATIENCE_S)
