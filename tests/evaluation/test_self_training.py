@@ -72,3 +72,20 @@ def test_labels_spread_as_far_as_is_right_about_more_labelled_rows():
     assert found.labelled.shape == (24, 4)
     assert found.accuracy > 0.9
     assert (found.others.argmax(axis=1) == labels[24:]).mean() > 0.97
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(("gained", "lost", "exceeds"), [(16, 8, True), (14, 12, False), (5, 5, False), (3, 9, False)])
+def test_labels_are_spread_only_where_they_win_by_more_than_luck(gained, lost, exceeds):
+    from llmos.evaluation.self_training.start import exceeds_luck
+
+    assert exceeds_luck(gained, lost, 100) is exceeds
+
+
+@pytest.mark.torch
+def test_labels_are_not_spread_where_a_head_is_right_about_all():
+    from llmos.evaluation.self_training.start import spread_labels
+
+    vectors, labels = clusters(4, 40)
+    found = spread_labels(vectors, labels[:24], 4)
+    assert (found.head_accuracy, found.is_better) == (1.0, False)

@@ -1,10 +1,12 @@
 """The beginning of self-training on texts: labels spread to unlabelled rows over frozen vectors, or a head after
-contrastive training; whichever is right about more of the labelled rows that it does not see."""
+contrastive training. Labels are spread where they are right about more of the labelled rows that they do not see than a
+head on the same vectors, by more than a standard error: where neighbours share no label, luck on 100 rows hides it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import sqrt
 from typing import Any
 
 import numpy as np
@@ -37,10 +39,7 @@ class Spread:
     others: Floats
     accuracy: float
     head_accuracy: float
-
-    @property
-    def is_better(self) -> bool:
-        return self.accuracy > self.head_accuracy
+    is_better: bool  # than the head, by more than luck on so few rows
 
 
 class _Unscaled(PooledHead):
@@ -83,7 +82,16 @@ def spread_labels(vectors: Floats, labels: Numbers, classes: int) -> Spread:
         right.append(head.logits(vectors[:known][held]).argmax(axis=1) == labels[held])
     others = propagate(graph, places, labels, classes, SPREADS[best])[known:]
     accuracy, labelled = unseen[best]
-    return Spread(labelled, others, accuracy, float(np.concatenate(right).mean()))
+    by_head = np.concatenate(right)
+    by_spread = np.concatenate([(labelled.argmax(axis=1) == labels)[held] for held in folds])
+    is_better = exceeds_luck(int((by_spread & ~by_head).sum()), int((by_head & ~by_spread).sum()), known)
+    return Spread(labelled, others, accuracy, float(by_head.mean()), is_better)
+
+
+def exceeds_luck(gained: int, lost: int, rows: int) -> bool:
+    """Whether so many rows gained, and lost, of all are more than one standard error of their difference (McNemar)."""
+    difference = gained - lost
+    return difference > sqrt(gained + lost - difference**2 / rows)
 
 
 @torch.inference_mode()
