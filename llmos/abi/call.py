@@ -14,12 +14,14 @@ MAX_INPUTS = 2048  # of one call, because it is read whole while others wait
 
 
 class Operation(StrEnum):
-    """What a call wants of a model: its answer, or only what its tokenizer makes of the inputs."""
+    """What a call wants of a model: its answer, only what its tokenizer makes of the inputs, or that it is loaded."""
 
     ANSWER = "answer"
     RENDER = "render"  # the tokens of the task's whole prompt
     TOKENIZE = "tokenize"  # the tokens of a text
     DETOKENIZE = "detokenize"  # the text of tokens
+    DESCRIBE = "describe"  # what the tokenizer is: its control tokens and its chat template
+    LOAD = "load"  # nothing: it is answered when the model is in memory
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,10 @@ class WordTokenizer:
     def __init__(self, model: str) -> None:
         self._model = model
 
+    @property
+    def card(self) -> dict[str, Json]:
+        return {"tokenizer_class": "WordTokenizer", "eos_token": None}
+
     def parsing(self) -> WordTokenizer:
         """Itself: words have no control tokens."""
         return self

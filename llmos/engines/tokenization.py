@@ -1,4 +1,4 @@
-"""Calls that a model's tokenizer answers alone: the tokens of a prompt or of a text, and the text of tokens.
+"""Calls that no engine computes: the tokens of a prompt or of a text, the text of tokens, what a tokenizer is; a load.
 
 They are taken in as other calls are, step by step and beside the loop, and are answered at the end of it: nothing is
 computed for them, and no engine queues them.
@@ -6,7 +6,7 @@ computed for them, and no engine queues them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, replace
 
 from llmos.abi.call import Call, Chunk, Operation
@@ -19,7 +19,9 @@ from llmos.tasks.text import quote_value, whole
 from llmos.tasks.token_ids import check_ids
 
 SPECIAL = "special"  # the param: whether special tokens are added around a text, or kept in one that is decoded
+NAMES = "names"  # the param: whether a text that is nothing but a control token's name is that token
 STRINGS = "strings"  # the param: whether the tokens of a prompt are named as well
+MOST_NAME_CHARS = 256  # of a control token
 MOST_CHARS = 1 << 20  # of a text whose tokens are all described
 LIMITS = ("max_tokens", "truncate")  # the options of a model that cut or refuse what is long
 MOST_TOKENS = 1 << 30  # of an input that is only counted: it may be longer than the model takes
@@ -45,9 +47,18 @@ def tokenize_in_steps(model: ModelTokenizer, call: Call, answer: Callable[[Chunk
     """
     if call.operation is Operation.RENDER:
         outputs = yield from _render(model, call)
+    elif call.operation is Operation.DESCRIBE:
+        yield
+        outputs = [{**model.tokenizer.card, "model_max_length": model.settings.max_tokens}]
     else:
         outputs = yield from _convert(model, call)
     return lambda: answer(Chunk(call.call_id, tuple(outputs)))
+
+
+def load_in_steps(call: Call, answer: Callable[[Chunk], None]) -> Intake:
+    """A call that asks for nothing but its model, which is loaded once the call is here."""
+    yield
+    return lambda: answer(Chunk(call.call_id))
 
 
 Outputs = Generator[None, None, list[Json]]
@@ -77,9 +88,18 @@ def _convert(model: ModelTokenizer, call: Call) -> Outputs:
     for some in parts(call.inputs):
         for one in some:
             with naming_place(index=len(made)):
-                made.append(one_by_one(one, tokenizer, special))
+                made.append(one_by_one(one, _naming(one, tokenizer, call.params), special))
         yield
     return [{**one, "limit": model.settings.max_tokens} for one in made]
+
+
+def _naming(given: Json, tokenizer: Tokenizer, params: Mapping[str, Json]) -> Tokenizer:
+    """The tokenizer for a text that may be the name of a control token, whose id is then looked for."""
+    if not params.get(NAMES) or not isinstance(given, str) or not 0 < len(given) <= MOST_NAME_CHARS:
+        return tokenizer
+    parsing = tokenizer.parsing()
+    found = parsing.pieces(whole("The input", given), special=False)
+    return parsing if len(found) == 1 and found[0].is_special else tokenizer
 
 
 def _tokens(given: Json, tokenizer: Tokenizer, special: Json) -> dict[str, Json]:

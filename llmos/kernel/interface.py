@@ -188,6 +188,13 @@ class CallsInterface(Protocol):
         """
         ...
 
+    def unload(self, model: str) -> None:
+        """Give back the memory of the version to which a call goes now; ModelNotFound otherwise.
+
+        It stays if a call of it is open, and so does a base while any call of its process is.
+        """
+        ...
+
     async def answer(self, request: CallRequest) -> Chunk:
         """The whole answer; raises its error, or TimedOut. Cancelling the task cancels the call."""
         ...

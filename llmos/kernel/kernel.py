@@ -489,6 +489,7 @@ class Kernel:
             router.wanted_models(),
             idle_at=self._steady(),
             forsaken=router.forsaken(),
+            unloads=router.unloads(),
         )
 
     def _assignment(self, process: Process) -> Job:

@@ -31,7 +31,7 @@ from llmos.abi.note import Note
 from llmos.abi.process import SERVING, Progress
 from llmos.engines import Engine, driver
 from llmos.engines.intake import CallIntake, Intake
-from llmos.engines.tokenization import tokenize_in_steps
+from llmos.engines.tokenization import load_in_steps, tokenize_in_steps
 from llmos.programs.channel import Channel
 from llmos.programs.resident import with_resident
 
@@ -149,6 +149,8 @@ class ServeLoop:
         """How a call is taken in: by the engine, or by the tokenizer alone, which answers it as well."""
         if call.operation is Operation.ANSWER:
             return self._engine.take_in(call)
+        if call.operation is Operation.LOAD:
+            return load_in_steps(call, lambda chunk: self._say([chunk]))
         return tokenize_in_steps(self._engine.tokenizer_of(call.model), call, lambda chunk: self._say([chunk]))
 
     def _say_taken(self, call: Call) -> None:

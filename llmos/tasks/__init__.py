@@ -44,6 +44,11 @@ class Tokenizer(Protocol):
         ...
 
     @property
+    def card(self) -> dict[str, Json]:
+        """What it is, in the names of transformers' tokenizer_config.json: `eos_token`, `chat_template` ..."""
+        ...
+
+    @property
     def size(self) -> int:
         """The number of tokens: ids are below it."""
         ...

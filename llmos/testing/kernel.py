@@ -47,7 +47,7 @@ from llmos.config import Config
 from llmos.engines import Engine
 from llmos.engines.intake import whole
 from llmos.engines.null import NullEngine
-from llmos.engines.tokenization import tokenize_in_steps
+from llmos.engines.tokenization import load_in_steps, tokenize_in_steps
 from llmos.kernel.alerts.alert_service import AlertService
 from llmos.kernel.audit.audit_service import AuditService
 from llmos.kernel.batch_service import BatchService
@@ -366,6 +366,7 @@ class MemoryCalls:
     def __init__(self, models: MemoryModels, engine: Engine) -> None:
         self.asked: list[Call] = []
         self.cancelled: list[int] = []
+        self.unloaded: list[str] = []
         self.engines: list[str] = []  # that were to answer the calls
         self.gate: asyncio.Event | None = None
         self.queue_times = Histogram(QUEUE_S)  # here nobody waits
@@ -381,6 +382,9 @@ class MemoryCalls:
 
     def task_of(self, model: str) -> str:
         return self._models.get(self.ref(model)).manifest.task
+
+    def unload(self, model: str) -> None:
+        self.unloaded.append(self.ref(model))
 
     async def answer(self, request: CallRequest) -> Chunk:
         chunks = self._chunks(request, is_stream=False)
@@ -398,6 +402,8 @@ class MemoryCalls:
         told: list[Chunk] = []
         if call.operation is Operation.ANSWER:
             self.engine.add(call)
+        elif call.operation is Operation.LOAD:
+            whole(load_in_steps(call, told.append))()
         else:
             whole(tokenize_in_steps(self.engine.tokenizer_of(call.model), call, told.append))()
         return told

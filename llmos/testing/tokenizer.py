@@ -67,6 +67,10 @@ class PieceTokenizer:
     ends = frozenset({CLOSE})
     end_id = CLOSE
 
+    @property
+    def card(self) -> dict[str, Json]:
+        return {"tokenizer_class": "PieceTokenizer", "eos_token": f"<{CLOSE}>"}
+
     def chat(
         self, messages: Sequence[dict[str, Json]], tools: Sequence[Json] = (), given: Mapping[str, Json] | None = None
     ) -> str:

@@ -1,5 +1,7 @@
 """ollama, the official Python client: chats, prompts, embeddings, models, and its error."""
 
+from time import monotonic
+
 import ollama
 import pytest
 
@@ -62,6 +64,16 @@ def test_models_are_listed_shown_and_seen_in_memory(client):
     client.embed(model="minilm", input="a parcel")
     assert "minilm:1" in {one.model for one in client.ps().models}
     assert "completion" in client.show("smollm2").capabilities
+
+
+def test_a_model_is_loaded_and_unloaded_by_name_alone(client):
+    assert client.generate(model="smollm2").done_reason == client.chat(model="smollm2").done_reason == "load"
+    assert "smollm2:1" in {one.model for one in client.ps().models}
+    assert client.generate(model="smollm2", keep_alive=0).done_reason == "unload"
+    until = monotonic() + 60
+    while "smollm2:1" in {one.model for one in client.ps().models}:
+        assert monotonic() < until, "it is still there"
+    assert client.generate(model="smollm2", prompt="Say hello.", options=CALM).response
 
 
 def test_errors_are_its_own(client):

@@ -8,7 +8,7 @@ from llmos.abi.call import Call, Operation
 from llmos.abi.error import BadInput, TooLong
 from llmos.engines.intake import whole
 from llmos.engines.tokenization import MOST_CHARS, ModelTokenizer, tokenize_in_steps
-from llmos.tasks import Settings
+from llmos.tasks import Settings, TokenPiece
 from llmos.testing.errors import fails_with
 from llmos.testing.tokenizer import CLOSE, OPEN, PieceTokenizer
 
@@ -80,3 +80,31 @@ def test_a_call_without_inputs_is_refused():
     for operation in (Operation.RENDER, Operation.TOKENIZE, Operation.DETOKENIZE):
         with fails_with(BadInput, reason="no_inputs"):
             ask(operation)
+
+
+def test_a_tokenizer_is_described_with_what_its_model_takes():
+    for inputs in ((), ("x",)):
+        (card,) = ask(Operation.DESCRIBE, *inputs)
+        assert card == {"tokenizer_class": "PieceTokenizer", "eos_token": f"<{CLOSE}>", "model_max_length": 8}
+
+
+class Naming(PieceTokenizer):
+    """Its control token `<1>` has a name, which is text to all but its parsing twin."""
+
+    def parsing(self):
+        return Parsing(self.size)
+
+
+class Parsing(Naming):
+    def pieces(self, text, *, special=True):
+        return [TokenPiece(CLOSE, text, True)] if text == "<1>" else super().pieces(text, special=special)
+
+
+@pytest.mark.parametrize(
+    ("text", "names", "is_named"),
+    [("<1>", True, True), ("<1>", None, False), ("<1> ", True, False), ("a<1>", True, False), ("", True, False)],
+)
+def test_a_control_token_is_looked_up_by_its_whole_name_only_if_asked(text, names, is_named):
+    model = ModelTokenizer(Naming(1 << 20), MODEL.settings)
+    (one,) = ask(Operation.TOKENIZE, text, model=model, special=False, names=names)
+    assert ([token["id"] for token in one["tokens"]] == [CLOSE]) is is_named

@@ -148,6 +148,11 @@ def test_the_tokenizer_answers_alone_and_its_faults_are_answers_too(daemon):
     assert answers[4].fault is None
 
 
+def test_a_call_that_asks_for_its_model_alone_is_answered_with_nothing(daemon):
+    daemon.say(Attach(MOOD), Ask(Call(1, "mood:1", "classify", (), operation=Operation.LOAD)))
+    assert daemon.chunks(1)[1] == Chunk(1)
+
+
 def test_a_detached_model_is_not_found_any_more(daemon):
     daemon.say(Attach(MOOD), call(1), Detach("mood:1"), call(2))
     assert daemon.chunks(2)[2].fault.code == "model_not_found"

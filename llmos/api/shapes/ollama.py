@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from datetime import UTC, datetime
 from functools import partial
 from time import perf_counter_ns
@@ -12,21 +13,23 @@ import msgspec
 from starlette.requests import Request
 
 from llmos import __version__
-from llmos.abi.call import Chunk, Tokens
+from llmos.abi.call import Chunk, Operation, Tokens
 from llmos.abi.error import BadInput, Fault
 from llmos.abi.json_type import Json
 from llmos.abi.key import KeyScope
 from llmos.abi.task import find_spec
-from llmos.api.call_service import CallFields, Field, without_unset
+from llmos.api.call_service import Field, without_unset
 from llmos.api.endpoint import Endpoint, Media, Reply, reply
 from llmos.api.errors import ErrorShape
 from llmos.api.key_guard import check_model, check_name, may_use
 from llmos.api.openai_unsupported import parse_supported
 from llmos.api.shapes import ollama_models
-from llmos.api.shapes.chat import Naming, ShapedCall, chat_call, prompt_call
+from llmos.api.shapes.chat import CHAT, GENERATE, Naming, ShapedCall, chat_call, prompt_call
 from llmos.api.shapes.ollama_request import (
     NAMES,
     UNSUPPORTED,
+    OllamaAnswer,
+    OllamaCall,
     OllamaChat,
     OllamaEmbed,
     OllamaEmbedding,
@@ -41,6 +44,8 @@ from llmos.api.texts import texts_of
 
 BODY = msgspec.json.Decoder(dict[str, Any])
 SHOW = msgspec.json.Decoder(OllamaShow)
+_NO_MESSAGE: dict[str, Json] = {"message": {"role": "assistant", "content": ""}}
+_NO_RESPONSE: dict[str, Json] = {"response": ""}
 Part = Callable[[Json], dict[str, Json]]  # the fields of an answer, or of a piece of one, from the task's output
 
 
@@ -65,6 +70,7 @@ class Ollama:
     def __init__(self, services: Services) -> None:
         self._calls, self._bodies = services.calls, services.bodies
         self._models, self._refs = services.kernel.models, services.kernel.calls.ref
+        self._unload = services.kernel.calls.unload
 
     def endpoints(self) -> list[Endpoint]:
         route = partial(Endpoint, gives=dict[str, Any], tag="ollama", errors=ERRORS, scope=KeyScope.INFER)
@@ -85,19 +91,35 @@ class Ollama:
 
     async def chat(self, request: Request) -> Reply:
         body = parse_supported(await self._bodies.read(request, BODY), OllamaChat, UNSUPPORTED)
+        if not body.messages:
+            return await self._load(request, body, CHAT, _NO_MESSAGE)
         call = chat_call(self._calls, body.chat(), naming_of(len(body.messages)))
-        return await self._answer(request, call, _message, is_stream=body.stream)
+        return await self._answer(request, call, _message, body)
 
     async def generate(self, request: Request) -> Reply:
         body = parse_supported(await self._bodies.read(request, BODY), OllamaPrompt, UNSUPPORTED)
         able = map(find_spec, self._models.get(self._refs(body.model)).capabilities)
         does_chat = any(one is not None and one.is_conversation for one in able)
+        if not body.prompt:
+            return await self._load(request, body, CHAT if does_chat else GENERATE, _NO_RESPONSE)
         if does_chat and not body.raw:
             places = ["system", "prompt"] if body.system is not None else ["prompt"]
             call = chat_call(self._calls, body.chat(), Naming(NAMES, places))
-            return await self._answer(request, call, _response_of_message, is_stream=body.stream)
+            return await self._answer(request, call, _response_of_message, body)
         call = prompt_call(self._calls, body.completion(), Naming(NAMES))
-        return await self._answer(request, call, _response, is_stream=body.stream)
+        return await self._answer(request, call, _response, body)
+
+    async def _load(self, request: Request, body: OllamaCall, task: str, empty: dict[str, Json]) -> Reply:
+        """A request without a prompt asks for the model alone: that it is loaded, or unloaded."""
+        started = perf_counter_ns()
+        check_model(request, ref := self._refs(body.model))
+        if body.unloads:
+            self._unload(ref)
+        else:
+            await self._calls.whole(self._calls.tokens_for(body, Operation.LOAD, [], {}, Field("model"), task), request)
+        took = perf_counter_ns() - started
+        ended = {"done": True, "done_reason": "unload" if body.unloads else "load", "total_duration": took}
+        return reply({**_head(ref), **empty, **ended})
 
     async def embed(self, request: Request) -> Reply:
         started = perf_counter_ns()
@@ -118,10 +140,13 @@ class Ollama:
         return reply({"embedding": floats(chunk.outputs[0]["data"])})
 
     async def _vectors(
-        self, request: Request, body: CallFields, texts: list[Json], params: dict[str, Json], field: Field
+        self, request: Request, body: OllamaCall, texts: list[Json], params: dict[str, Json], field: Field
     ) -> tuple[str, Chunk]:
         wanted = self._calls.call_for(body, "embed", texts, params, field)
-        return wanted.model, await self._calls.whole(wanted, request)
+        chunk = await self._calls.whole(wanted, request)
+        if body.unloads:
+            self._unload(wanted.model)
+        return wanted.model, chunk
 
     async def show(self, request: Request) -> Reply:
         body = await self._bodies.read(request, SHOW)
@@ -141,13 +166,16 @@ class Ollama:
     async def version(self, request: Request) -> Reply:
         return reply({"version": __version__})
 
-    async def _answer(self, request: Request, call: ShapedCall, part: Part, *, is_stream: bool) -> Reply:
+    async def _answer(self, request: Request, call: ShapedCall, part: Part, body: OllamaAnswer) -> Reply:
         started = perf_counter_ns()
         made: Reply
-        if is_stream:
-            made = JsonLines(_lines(await call.stream(request), call.model, part, started))
+        if body.stream:
+            lines = _lines(await call.stream(request), call.model, part, started)
+            made = JsonLines(_then(lines, partial(self._unload, call.model)) if body.unloads else lines)
         else:
             chunk = await call.whole(request)
+            if body.unloads:
+                self._unload(call.model)
             output = chunk.outputs[0]
             made = reply({**_head(call.model), **part(output), **_end(output, chunk.tokens, started)})
         made.raw_headers += call.headers
@@ -173,6 +201,13 @@ async def _lines(
         yield line(fault_body(error, ERRORS))
 
 
+async def _then(lines: AsyncGenerator[bytes, None], do: Callable[[], None]) -> AsyncGenerator[bytes, None]:
+    async with aclosing(lines):
+        async for one in lines:
+            yield one
+    do()
+
+
 def _says(said: dict[str, Json]) -> bool:
     message = said.get("message")
     return bool(said.get("response") or said.get("logprobs")) or (
@@ -181,7 +216,7 @@ def _says(said: dict[str, Json]) -> bool:
 
 
 def _without_text(said: dict[str, Json]) -> dict[str, Json]:
-    return {"message": {"role": "assistant", "content": ""}} if "message" in said else {"response": ""}
+    return _NO_MESSAGE if "message" in said else _NO_RESPONSE
 
 
 def _message(output: Json) -> dict[str, Json]:

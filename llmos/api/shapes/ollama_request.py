@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 
 from llmos.abi.error import BadInput
@@ -14,7 +16,6 @@ from llmos.api.shapes.chat import Naming
 from llmos.tasks.text import quote_value
 
 UNSUPPORTED = Unsupported(
-    hints=frozenset({"keep_alive"}),
     neutral={
         "think": (False,),
         "images": ([],),
@@ -70,6 +71,7 @@ NAMES = {
         )
     },
 }
+ZERO = re.compile(r"[+-]?(0+(\.0*)?|\.0+)(ns|us|ms|s|m|h)?")  # a duration, as Go writes it
 NO_LIMITS = (-1, -2)  # as many tokens as there may be; as many as fit
 
 
@@ -88,7 +90,18 @@ class OllamaOptions(msgspec.Struct, forbid_unknown_fields=True):
     frequency_penalty: float | None = None
 
 
-class OllamaAnswer(CallFields, kw_only=True, forbid_unknown_fields=True):
+class OllamaCall(CallFields, kw_only=True, forbid_unknown_fields=True):
+    """What all calls share. `keep_alive` 0 unloads the model after the answer; other values are ignored."""
+
+    keep_alive: float | str | None = None
+
+    @property
+    def unloads(self) -> bool:
+        said = self.keep_alive
+        return said == 0 or (isinstance(said, str) and ZERO.fullmatch(said) is not None)
+
+
+class OllamaAnswer(OllamaCall, kw_only=True, forbid_unknown_fields=True):
     """What chats and prompts share. Without `stream`, the answer is streamed, as Ollama does."""
 
     stream: bool = True
@@ -108,9 +121,9 @@ class OllamaAnswer(CallFields, kw_only=True, forbid_unknown_fields=True):
 
 
 class OllamaChat(OllamaAnswer, kw_only=True, forbid_unknown_fields=True):
-    """A conversation, with tools."""
+    """A conversation, with tools. Without messages the model is loaded, or with `keep_alive` 0 unloaded."""
 
-    messages: list[dict[str, Json]]
+    messages: list[dict[str, Json]] = msgspec.field(default_factory=list)
     tools: list[dict[str, Json]] | None = None
 
     def chat(self) -> ChatRequest:
@@ -121,9 +134,12 @@ class OllamaChat(OllamaAnswer, kw_only=True, forbid_unknown_fields=True):
 
 
 class OllamaPrompt(OllamaAnswer, kw_only=True, forbid_unknown_fields=True):
-    """A prompt: one message of the user, after the text of `system`. With `raw`, a text that the answer continues."""
+    """A prompt: one message of the user, after the text of `system`. With `raw`, a text that the answer continues.
 
-    prompt: str
+    Without a prompt the model is loaded, or with `keep_alive` 0 unloaded.
+    """
+
+    prompt: str = ""
     system: str | None = None
     raw: bool | None = None
 
@@ -143,7 +159,7 @@ class OllamaPrompt(OllamaAnswer, kw_only=True, forbid_unknown_fields=True):
         return CompletionRequest(prompt=self.prompt, logprobs=wanted, **self.sampling())
 
 
-class OllamaEmbed(CallFields, kw_only=True, forbid_unknown_fields=True):
+class OllamaEmbed(OllamaCall, kw_only=True, forbid_unknown_fields=True):
     """Texts to embed. `truncate` cuts long ones; without it they are refused. `options` are ignored."""
 
     input: str | list[Json]
@@ -152,7 +168,7 @@ class OllamaEmbed(CallFields, kw_only=True, forbid_unknown_fields=True):
     options: dict[str, Json] | None = None
 
 
-class OllamaEmbedding(CallFields, kw_only=True, forbid_unknown_fields=True):
+class OllamaEmbedding(OllamaCall, kw_only=True, forbid_unknown_fields=True):
     """A text to embed, in the earlier form. `options` are ignored."""
 
     prompt: str

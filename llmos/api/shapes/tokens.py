@@ -1,12 +1,14 @@
-"""Tokens of texts and texts of tokens, in TEI's shape or in vLLM's: /tokenize and /detokenize.
+"""Tokens of texts and texts of tokens, in TEI's shape or in vLLM's: /tokenize, /detokenize and /tokenizer_info.
 
 A body with `inputs` or `ids` is TEI's, one with `prompt`, `messages` or `tokens` is vLLM's; each is answered in its own
 shape. The tokens are those that the model itself reads: the name of a control token is text, unless `parse_special`.
+vLLM's clients look such a token up by the tokens of its name alone, with nothing added: then it is that token.
 """
 
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import msgspec
 from starlette.requests import Request
@@ -17,8 +19,10 @@ from llmos.abi.json_type import Json
 from llmos.abi.key import KeyScope
 from llmos.api.call_service import CallFields, Field, without_unset
 from llmos.api.endpoint import Endpoint, Reply, reply
+from llmos.api.key_guard import check_name
 from llmos.api.openai_schemas import ChatRequest
 from llmos.api.openai_unsupported import Unsupported, parse_supported
+from llmos.api.query import Query, asked_of
 from llmos.api.shapes.chat import CHAT, GENERATE, Naming, chat_tokens
 from llmos.api.shapes.services import Services
 from llmos.api.shapes.tei import BODY, ERRORS, named_model
@@ -105,13 +109,20 @@ class TokenRoutes:
         route = partial(Endpoint, "POST", tag="tokens", errors=ERRORS, scope=KeyScope.INFER)
         split, join = "Tokens of texts, in TEI's shape or vLLM's", "Text of tokens, in TEI's shape or vLLM's"
         lists, texts = list[list[TextToken]] | TokenList, list[str] | TokenText
+        said = "Describe the tokenizer, in vLLM's shape"
+        query = (Query("model", "the model; without it the only one that writes", "string"),)
+        about = partial(Endpoint, "GET", tag="tokens", errors=ERRORS, scope=KeyScope.INFER, gives=dict[str, Any])
         return [
-            route(f"{before}/{path}", handle, said, takes, gives)
-            for before in ("", "/tei/{model}")
-            for path, handle, said, takes, gives in (
-                ("tokenize", self.tokenize, split, TokenizeRequest, lists),
-                ("detokenize", self.detokenize, join, DetokenizeRequest, texts),
-            )
+            about("/tokenizer_info", self.info, said, query=query),
+            about("/tei/{model}/tokenizer_info", self.info, said),
+            *(
+                route(f"{before}/{path}", handle, said, takes, gives)
+                for before in ("", "/tei/{model}")
+                for path, handle, said, takes, gives in (
+                    ("tokenize", self.tokenize, split, TokenizeRequest, lists),
+                    ("detokenize", self.detokenize, join, DetokenizeRequest, texts),
+                )
+            ),
         ]
 
     async def tokenize(self, request: Request) -> Reply:
@@ -122,7 +133,8 @@ class TokenRoutes:
             return await self._conversation(request, body)
         given, is_list = getattr(body, name), isinstance(body.inputs, list)
         texts = texts_of(_some(given, name) if is_list else [given], name)
-        params = without_unset({"special": body.add_special_tokens, PARSE_SPECIAL: body.parse_special})
+        names = True if name == VLLM and body.add_special_tokens is False else None
+        params = without_unset({"special": body.add_special_tokens, PARSE_SPECIAL: body.parse_special, "names": names})
         wanted = self._calls.tokens_for(body, Operation.TOKENIZE, texts, params, Field(name, is_list))
         outputs = (await self._calls.whole(wanted, request)).outputs
         if name == TEI:
@@ -164,6 +176,15 @@ class TokenRoutes:
         wanted = self._calls.tokens_for(body, Operation.DETOKENIZE, lists, {"special": keeps}, Field(name, is_list))
         texts = [one["text"] for one in (await self._calls.whole(wanted, request)).outputs]
         return reply(texts if name == "ids" else TokenText(texts[0]))
+
+    async def info(self, request: Request) -> Reply:
+        named = "" if request.path_params.get("model") else str(asked_of(request).get("model", ""))
+        if named:
+            check_name(request, named)
+        model = self._model(request, named, GENERATE)
+        wanted = self._calls.tokens_for(CallFields(model=model), Operation.DESCRIBE, [], {}, Field("model"))
+        (card,) = (await self._calls.whole(wanted, request)).outputs
+        return reply({**card, "model": wanted.model})
 
     def _model(self, request: Request, model: str, task: str) -> str:
         """The model in the path, else in the body, else the only one of the task."""

@@ -15,6 +15,8 @@ from llmos.nn.text.control_tokens import Marks
 from llmos.tasks import Encoded, EncodedPair, TokenPiece
 from llmos.tasks.templating import PARAM
 
+CONTROLS = {"bos": "bos", "eos": "eos", "pad": "padding", "unk": "unknown"}  # transformers' names, and GGUF's
+
 
 class ServedTokenizer:
     """Implements the parts of tasks.Tokenizer that generation needs."""
@@ -76,6 +78,13 @@ class ServedTokenizer:
     @property
     def size(self) -> int:
         return self._size
+
+    @property
+    def card(self) -> dict[str, Json]:
+        """From the file's header; it has no class of transformers."""
+        ids = {name: self._entries.get(f"tokenizer.ggml.{key}_token_id") for name, key in CONTROLS.items()}
+        named = {f"{name}_token": None if i is None else self.name_of(int(i)) for name, i in ids.items()}
+        return {"tokenizer_class": "", **named, "chat_template": self._entries.get("tokenizer.chat_template")}
 
     def name_of(self, token: int) -> str:
         return self._names.get(token) or self.decode([token])

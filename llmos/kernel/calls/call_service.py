@@ -72,6 +72,10 @@ class CallService:
         """The default task of a call to this model."""
         return self._targets.find(model, None, None).task
 
+    def unload(self, model: str) -> None:
+        """Give back the memory of this version at the next look of the scheduler, if no call needs it then."""
+        self.router.unload(self._targets.ref(model))
+
     @property
     def queue_times(self) -> Histogram:
         return self.router.queue_times

@@ -44,6 +44,7 @@ class Router:
         self._rested = rested  # called when something idle may make room for something awaited
         self._servers: dict[int, ServeProcess] = {}
         self._calls: dict[int, PendingCall] = {}
+        self._unloads: set[str] = set()  # models that were asked to be unloaded, and not looked at yet
         self.queue_times = Histogram(QUEUE_S)  # from a call's arrival until it is first sent
 
     @property
@@ -71,6 +72,25 @@ class Router:
                     one = server.uses[model]
                     found.append(IdleTarget(server.pid, model, one.at, one.of_late(now)))
         return found
+
+    def unload(self, model: str) -> None:
+        """Note that this model is wanted no more, and have the scheduler look."""
+        self._unloads.add(model)
+        self._rested()
+
+    def unloads(self) -> list[tuple[int, str | None]]:
+        """What may be unloaded of what was asked for: a model of a process, or (None) all of it, for a base.
+
+        Each is asked for once: what a call needs now stays, and is not looked for again.
+        """
+        wanted, self._unloads = self._unloads, set()
+        return [
+            (server.pid, None if model == server.base else model)
+            for model in sorted(wanted)
+            for server in self._servers.values()
+            if server.is_ready and not (server.calls_of if model == server.base else server.calls_of[model])
+            if model in server.models
+        ]
 
     def forsaken(self) -> set[int]:
         """The processes that are not ready and that no call waits for any more."""

@@ -54,6 +54,7 @@ class View:
     in_use_bytes: Mapping[str, int] = field(default_factory=dict)  # models that are in use and take turns
     forsaken: Collection[int] = ()  # serve processes that are not ready and have no waiting calls
     idle_at: float | None = None  # now, by the clock of idle times; None: the same as `at`
+    unloads: Collection[tuple[int, str | None]] = ()  # asked to be unloaded: models, or (None) whole processes
 
 
 @dataclass(slots=True)
@@ -99,6 +100,7 @@ def view_of(
     wanted: Collection[tuple[int, str]] = (),
     idle_at: float | None = None,
     forsaken: Collection[int] = (),
+    unloads: Collection[tuple[int, str | None]] = (),
 ) -> View:
     """The scheduler's input, given the idle targets and the models that calls wait for.
 
@@ -119,6 +121,7 @@ def view_of(
         idle_at=idle_at,
         in_use_bytes=_in_use_bytes(table, idle),
         forsaken=forsaken,
+        unloads=unloads,
     )
 
 
@@ -245,7 +248,7 @@ def schedule(view: View) -> list[Event]:
             events.append(Evicted(view.at, process.pid, "there was no room for it, and nobody waits for it any more"))
         else:
             events += _delay(process, plan)
-    return events + _evict_unused(view, plan.idle)
+    return events + _unload(view, plan) + _evict_unused(view, plan.idle)
 
 
 def backoff_s(crashes: int) -> float:
@@ -309,6 +312,14 @@ def _delay(process: Process, plan: MemoryPlan) -> list[Event]:
     victims = cheapest(missing, [one for one in plan.idle if one.device == device])
     reason = _needs(process, plan.free.get(device, 0))
     return [*plan.give_up(victims, f"room for pid {process.pid}"), Delayed(plan.at, process.pid, reason)]
+
+
+def _unload(view: View, plan: MemoryPlan) -> list[Event]:
+    """Unload what a client asked to be unloaded; processes that other calls need by now, or that go already, stay."""
+    reason = "a client asked for it to be unloaded"
+    processes = [one for one in plan.idle if one.model is None and (one.pid, None) in view.unloads]
+    models = [Displaced(view.at, pid, model, reason) for pid, model in view.unloads if model is not None]
+    return [*models, *plan.give_up(processes, reason)]
 
 
 def _evict_unused(view: View, idle: Sequence[EvictionCandidate]) -> list[Event]:

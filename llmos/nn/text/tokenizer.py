@@ -284,6 +284,13 @@ class FastTokenizer:
             for i, (start, end), is_added in zip(made.ids, made.offsets, made.special_tokens_mask, strict=True)
         ]
 
+    @property
+    def card(self) -> dict[str, Any]:  # Any: what is in a file of transformers
+        """The files of transformers, with the template that is used, and control tokens by their text."""
+        said = {key: _text(value) if key.endswith("_token") and value else value for key, value in self._config.items()}
+        always = dict.fromkeys((*(f"{name}_token" for name in ("bos", "eos", "pad", "unk")), "tokenizer_class"))
+        return {**always, **said, "chat_template": self._template if self.has_template else None}
+
     def stream(self) -> Stream:
         """A decoder for a growing answer, token by token; it returns text as soon as its characters are complete."""
         return Stream(self._fast)

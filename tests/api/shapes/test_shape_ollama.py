@@ -107,3 +107,52 @@ def test_the_call_of_a_client_that_left_is_cancelled(kernel, leave):
 
     asyncio.run(ask_and_leave())
     assert kernel.calls.cancelled == [1]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "text", "task"),
+    [
+        ("/api/generate", {}, {"response": ""}, "chat"),
+        ("/api/generate", {"prompt": "", "stream": False, "keep_alive": "5m"}, {"response": ""}, "chat"),
+        ("/api/chat", {"messages": []}, {"message": {"role": "assistant", "content": ""}}, "chat"),
+        ("/api/chat", {"keep_alive": -1}, {"message": {"role": "assistant", "content": ""}}, "chat"),
+    ],
+)
+def test_without_a_prompt_the_model_is_loaded_and_nothing_computed(ask, kernel, path, body, text, task):
+    answer = ask("POST", path, {"model": "smollm2", **body}).json()
+    (call,) = kernel.calls.asked
+    assert (call.operation, call.task, call.inputs) == ("load", task, ())
+    assert text.items() <= answer.items()
+    assert (answer["model"], answer["done"], answer["done_reason"]) == ("smollm2:1", True, "load")
+
+
+@pytest.mark.parametrize("path", ["/api/generate", "/api/chat"])
+def test_a_model_that_does_not_write_is_not_loaded_for_prompts(ask, path):
+    refused = ask("POST", path, {"model": "support"})
+    assert (refused.status_code, refused.json()["code"]) == (400, "wrong_task")
+
+
+@pytest.mark.parametrize("zero", [0, 0.0, "0", "0s", "-0m", "0.0ms"])
+def test_keep_alive_zero_without_a_prompt_unloads_the_model(ask, kernel, zero):
+    for path in ("/api/generate", "/api/chat"):
+        answer = ask("POST", path, {"model": "smollm2", "keep_alive": zero}).json()
+        assert (answer["done"], answer["done_reason"]) == (True, "unload")
+    assert (kernel.calls.asked, kernel.calls.unloaded) == ([], ["smollm2:1"] * 2)
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/api/chat", {**CHAT, "stream": False}),
+        ("/api/chat", CHAT),
+        ("/api/generate", {**PROMPT, "raw": True}),
+        ("/api/embed", {"model": "minilm", "input": "a"}),
+        ("/api/embeddings", {"model": "minilm", "prompt": "a"}),
+    ],
+)
+def test_keep_alive_zero_unloads_the_model_after_its_answer(ask, kernel, path, body):
+    for keep_alive in (None, "5m", 300, -1, "1h0m", "never"):
+        assert ask("POST", path, {**body, "keep_alive": keep_alive}).status_code == 200
+    assert kernel.calls.unloaded == []
+    assert ask("POST", path, {**body, "keep_alive": 0}).status_code == 200
+    assert kernel.calls.unloaded == [f"{body['model']}:1"]

@@ -78,3 +78,20 @@ def test_what_is_no_text_or_no_token_is_refused_by_its_name(ask, path, body, key
 def test_a_count_of_an_unknown_model_is_anthropic_s_error(ask):
     refused = ask("POST", "/v1/messages/count_tokens", {"model": "nobody", "messages": SAID})
     assert (refused.status_code, refused.json()["error"]["type"]) == (404, "not_found_error")
+
+
+def test_a_tokenizer_is_described_as_vllm_has_it(ask, kernel):
+    for path in ("/tokenizer_info", "/tokenizer_info?model=smollm2", "/tei/smollm2/tokenizer_info"):
+        card = ask("GET", path).json()
+        assert (card["tokenizer_class"], card["eos_token"], card["model"]) == ("WordTokenizer", None, "smollm2:1")
+        assert card["model_max_length"] > 0
+    assert {call.operation for call in kernel.calls.asked} == {"describe"}
+    assert kernel.calls.engine.is_idle
+    assert ask("GET", "/tokenizer_info?model=nobody").status_code == 404
+
+
+def test_a_prompt_with_nothing_added_may_name_a_control_token(ask, kernel):
+    for said in ({}, {"add_special_tokens": True}, {"add_special_tokens": False}):
+        ask("POST", "/tokenize", {"model": "smollm2", "prompt": "<end>", **said})
+    ask("POST", "/tokenize", {"model": "smollm2", "inputs": "<end>", "add_special_tokens": False})
+    assert [call.params.get("names") for call in kernel.calls.asked] == [None, None, True, None]

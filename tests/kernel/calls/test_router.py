@@ -459,3 +459,39 @@ def test_the_last_chunk_is_given_the_time_until_its_process_had_the_call():
     ground.clock.move(5.0)
     ground.router.answered([Chunk(1, times=CallTimes(compute_s=4.0))])
     assert opened.chunks[0].times == CallTimes(queue_s=2.0, compute_s=4.0)
+
+
+def test_a_model_is_unloaded_only_while_no_call_needs_it_and_asked_for_once():
+    ground = Ground()
+    ground.router.became_ready(1)
+    ground.open(1, "ner:1")
+    ground.router.attached_to(1, "ner:1")
+    for model in (BASE, "ner:1", "absent:1"):
+        ground.router.unload(model)
+    assert ground.router.unloads() == []  # its call is open, and it needs both
+    assert ground.router.unloads() == []
+    ground.router.answered([Chunk(1)])
+    assert ground.router.unloads() == []  # the earlier request has been looked at
+    ground.router.unload("ner:1"), ground.router.unload(BASE)
+    assert ground.router.unloads() == [(1, "ner:1"), (1, None)]
+
+
+def test_a_base_stays_while_another_model_of_its_process_answers():
+    ground = Ground()
+    ground.router.became_ready(1)
+    ground.open(1, "ner:1")
+    ground.router.attached_to(1, "ner:1")
+    ground.open(2, "mood:1")
+    ground.router.attached_to(1, "mood:1")
+    ground.router.answered([Chunk(1)])
+    ground.router.unload(BASE), ground.router.unload("ner:1")
+    assert ground.router.unloads() == [(1, "ner:1")]
+
+
+def test_unloading_has_the_scheduler_look():
+    looks = []
+    router = Router(
+        lambda pid, frame: None, lambda pid, model: None, Clock(), max_waiting_calls=3, rested=lambda: looks.append(1)
+    )
+    router.unload("absent:1")
+    assert looks == [1]

@@ -109,3 +109,18 @@ def test_a_serve_process_nobody_calls_ends_after_its_time():
 
 def test_backoff_doubles_up_to_half_a_minute():
     assert [backoff_s(crashes) for crashes in (1, 2, 3, 50)] == [0.1, 0.2, 0.4, 30.0]
+
+
+def test_what_a_client_asks_to_be_unloaded_goes_unless_a_call_came_meanwhile():
+    reason = "a client asked for it to be unloaded"
+    there = view(idle=(EvictionCandidate(1, since=10.0, held_bytes=4),))
+    asked = [(1, None), (2, None), (2, "ner:1")]  # 2 has calls: its process is no candidate
+    assert schedule(replace(there, unloads=asked)) == [
+        Displaced(50.0, 2, "ner:1", reason), Evicted(50.0, 1, reason),
+    ]  # fmt: skip
+
+
+def test_what_leaves_to_make_room_is_not_unloaded_again():
+    there = view(queued(3, 4), free=0, idle=(EvictionCandidate(1, since=10.0, held_bytes=4),))
+    events = schedule(replace(there, unloads=[(1, None)]))
+    assert [event for event in events if isinstance(event, Evicted)] == [Evicted(50.0, 1, "room for pid 3")]

@@ -106,3 +106,15 @@ def test_no_control_token_comes_of_what_a_call_hands_to_the_template(tmp_path):
     assert end == tokenizer.end_id
     text = tokenizer.chat([{"role": "user", "content": "hi"}], (), {"loud": name})
     assert tokenizer.encode([text], special=False)[0].ids.count(end) == 1
+
+
+def test_its_card_has_control_tokens_as_text_and_the_template_in_use(tmp_path):
+    folder = tiny.write(tmp_path / "llama", "llama")
+    path = folder / "tokenizer_config.json"
+    told = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps(told | {"eos_token": {"content": "</s>", "special": True}, "pad_token": None}))
+    (folder / "chat_template.jinja").write_text("{{ messages[0].content }}")
+    card = FastTokenizer(folder).card
+    assert (card["eos_token"], card["pad_token"], card["chat_template"]) == ("</s>", None, "{{ messages[0].content }}")
+    (folder / "chat_template.jinja").write_text("{% if %}")
+    assert FastTokenizer(folder).card["chat_template"] is None
