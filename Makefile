@@ -71,11 +71,13 @@ $(INFINITY)/.peers: bench/requirements-infinity.txt | $(VENV)/.runtime
 $(INFINITY): $(INFINITY)/.peers  ## the one peer whose pins clash, in an environment of its own
 
 # All versions are pinned, also of what the clients need in turn: pip looks for none, which took it the better part of an hour.
-$(CLIENTS)/.installed: tests/clients/requirements.txt tests/clients/constraints.txt tests/clients/node/package.json | $(VENV)/.dev
+$(CLIENTS)/.installed: tests/clients/requirements.txt tests/clients/constraints.txt tests/clients/node/package.json tests/clients/infinity/requirements.txt | $(VENV)/.dev
 	@echo "· installing other people's clients in $(CLIENTS)"
 	@$(BIN)/python -m venv $(CLIENTS)
 	@$(CLIENTS)/bin/python -m pip --disable-pip-version-check install --quiet --no-compile $(PIP_FLAGS) -r $< -c tests/clients/constraints.txt \
 	  || $(call HINT,the clients in tests/clients/requirements.txt could not be installed; pip said why above)
+	@$(CLIENTS)/bin/python -m pip --disable-pip-version-check install --quiet --no-compile $(PIP_FLAGS) --upgrade --target $(CLIENTS)/infinity \
+	  -r tests/clients/infinity/requirements.txt || $(call HINT,infinity_client could not be installed; pip said why above)
 	@mkdir -p $(CLIENTS)/node && cp tests/clients/node/package.json $(CLIENTS)/node/
 	@if command -v npm >/dev/null; then npm --prefix $(CLIENTS)/node install --no-audit --no-fund --silent; \
 	 else echo "· no npm here: node's clients are not tried"; fi
@@ -84,7 +86,7 @@ $(CLIENTS)/.installed: tests/clients/requirements.txt tests/clients/constraints.
 # Two environments, for some clients want an older openai: the newest is in .venv, what works with the older one beside.
 clients: $(CLIENTS)/.installed  ## other people's clients, as released, against the real daemon
 	@$(BIN)/python -m pytest -c tests/clients/pytest.ini tests/clients
-	@LLMOS_CLIENTS_NODE=$(CURDIR)/$(CLIENTS)/node $(CLIENTS)/bin/python -m pytest -c tests/clients/pytest.ini tests/clients
+	@LLMOS_CLIENTS_NODE=$(CURDIR)/$(CLIENTS)/node LLMOS_CLIENTS_INFINITY=$(CURDIR)/$(CLIENTS)/infinity $(CLIENTS)/bin/python -m pytest -c tests/clients/pytest.ini tests/clients
 
 $(FUZZ)/.installed: tests/fuzz/requirements.txt | $(VENV)/.dev
 	@echo "· installing schemathesis in $(FUZZ)"
