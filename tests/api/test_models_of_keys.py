@@ -16,6 +16,9 @@ BODIES = {
     "/api/show": {},
     "/classify": {"input": "a"},
     "/detokenize": {"tokens": [1]},
+    "/infinity/classify": {"input": "a"},
+    "/infinity/embeddings": {"input": "a"},
+    "/infinity/rerank": {"query": "a", "documents": ["b"]},
     "/tokenize": {"prompt": "a"},
     "/tei/{model}/tokenize": {"inputs": "a"},
     "/tei/{model}/detokenize": {"ids": [1]},
@@ -75,7 +78,7 @@ def test_a_model_of_others_and_one_that_is_nowhere_are_refused_alike(ask, kernel
     assert said[0][0] == 403
 
 
-@pytest.mark.parametrize("path", ["info", "health"])
+@pytest.mark.parametrize("path", ["info", "health", "tokenizer_info"])
 def test_tei_s_routes_describe_no_model_of_others(ask, kernel, path):
     mine = make(kernel)
     others, nobody = (ask("GET", f"/tei/{name}/{path}", headers=mine) for name in ("support", "nobody"))

@@ -9,6 +9,7 @@ OPEN = {  # what anyone may read, without any key
     ("GET", "/"),
     ("GET", "/health"),
     ("GET", "/healthz"),
+    ("GET", "/infinity/health"),
     ("GET", "/docs"),
     ("GET", "/openapi.json"),
     ("OPTIONS", "/v1/uploads"),

@@ -34,6 +34,10 @@ class Bytes:
     def decode(self, ids: Sequence[int], *, skips_special: bool = True) -> str:
         return bytes(ids).decode(errors="replace")
 
+    @property
+    def card(self) -> dict[str, Json]:
+        return {"tokenizer_class": "Bytes", "eos_token": None}
+
     def name_of(self, token: int) -> str:
         return f"<0x{token:02X}>"
 
