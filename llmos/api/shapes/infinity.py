@@ -149,7 +149,7 @@ class Infinity:
         is_text = body.encoding_format == "base64"
         vectors = [b64encode(o["data"]).decode() if is_text else floats(o["data"]) for o in chunk.outputs]
         data = [{"object": "embedding", "embedding": one, "index": i} for i, one in enumerate(vectors)]
-        return reply(InfinityReply("list", data, wanted.model, *_said(chunk.tokens.prompt)))
+        return reply(InfinityReply("list", data, wanted.model, *_usage_and_id(chunk.tokens.prompt)))
 
     async def rerank(self, request: Request) -> Reply:
         body = parse_supported(await self._bodies.read(request, BODY), InfinityRerank, RERANK_UNSUPPORTED)
@@ -163,7 +163,7 @@ class Infinity:
             | ({"document": body.documents[one["index"]]} if body.return_documents else {})
             for one in chunk.outputs[0]
         ]
-        return reply(InfinityRanks(results, wanted.model, *_said(chunk.tokens.prompt)))
+        return reply(InfinityRanks(results, wanted.model, *_usage_and_id(chunk.tokens.prompt)))
 
     async def classify(self, request: Request) -> Reply:
         body = parse_supported(await self._bodies.read(request, BODY), InfinityClassify, UNSUPPORTED)
@@ -171,7 +171,7 @@ class Infinity:
         wanted = self._calls.call_for(body, CLASSIFY, _texts(body.input), {}, _field(body.input))
         chunk = await self._calls.whole(wanted, request)
         data = [[{"label": label, "score": score} for label, score in one["scores"].items()] for one in chunk.outputs]
-        return reply(InfinityReply(CLASSIFY, data, wanted.model, *_said(chunk.tokens.prompt)))
+        return reply(InfinityReply(CLASSIFY, data, wanted.model, *_usage_and_id(chunk.tokens.prompt)))
 
     async def models(self, request: Request) -> Reply:
         found = [one for one in self._models.all() if one.is_promoted and may_use(request, one.manifest.ref)]
@@ -195,7 +195,7 @@ def _field(given: str | list[Json]) -> Field:
     return Field("input", isinstance(given, list))
 
 
-def _said(tokens: int) -> tuple[InfinityUsage, str, int]:
+def _usage_and_id(tokens: int) -> tuple[InfinityUsage, str, int]:
     """The usage, the id and the time of an answer."""
     return InfinityUsage(tokens, tokens), f"infinity-{os.urandom(12).hex()}", int(time.time())
 
