@@ -61,6 +61,21 @@ def pour(file: BinaryIO, copy: BinaryIO | None, most_bytes: int | None = None) -
     return Measure(digest.hexdigest(), done)
 
 
+class HashingReader:
+    """A file that is hashed as it is read."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._digest = file, hashlib.sha256()
+
+    def read(self, size: int = -1) -> bytes:
+        piece = self._file.read(size)
+        self._digest.update(piece)
+        return piece
+
+    def hexdigest(self) -> str:
+        return self._digest.hexdigest()
+
+
 def is_database(path: Path) -> bool:
     """Whether somebody has the file open as a SQLite database; one that nobody has is copied as it is."""
     return any(Path(f"{path}{end}").exists() for end in LOGS)

@@ -6,7 +6,6 @@ In both, the record comes last: what has no record is no backup, whenever a kill
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
 import re
 import tarfile
@@ -17,7 +16,7 @@ from typing import BinaryIO, Protocol, cast
 
 from llmos.abi.error import BadInput, Conflict, Corrupt, NotFound
 from llmos.backup.record import BackupRecord, decode_record, encode_record
-from llmos.backup.stable_copy import Measure, copy_stable, pour
+from llmos.backup.stable_copy import HashingReader, Measure, copy_stable, pour
 from llmos.kernel.store import disk
 
 OBJECTS, RECORDS, LOCK = "objects", "backups", "lock"
@@ -166,7 +165,7 @@ class TarVault:
             measure = copy_stable(source, copy) if not digest else Measure(digest, source.stat().st_size)
             if not self.has(measure.digest, measure.size_bytes):
                 with (source if digest else copy).open("rb") as file:
-                    reader = _Hashing(file)
+                    reader = HashingReader(file)
                     self._write(f"{OBJECTS}/{measure.digest}", reader, measure.size_bytes)
                 _check_digest(source, measure.digest, Measure(reader.hexdigest(), measure.size_bytes))
                 self._added[measure.digest] = measure.size_bytes
@@ -192,21 +191,6 @@ class TarVault:
         entry = tarfile.TarInfo(name)
         entry.size, entry.mode = size_bytes, 0o400
         self._tar.addfile(entry, cast(BinaryIO, file))
-
-
-class _Hashing:
-    """A file that is hashed as it is read."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file, self._digest = file, hashlib.sha256()
-
-    def read(self, size: int = -1) -> bytes:
-        piece = self._file.read(size)
-        self._digest.update(piece)
-        return piece
-
-    def hexdigest(self) -> str:
-        return self._digest.hexdigest()
 
 
 class TarReader:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from llmos.abi.error import Conflict
+from llmos.cli.byte_progress import byte_progress
 from llmos.cli.client import box
 from llmos.cli.terminal import note, say, say_json, say_table, size
 
@@ -32,7 +31,7 @@ def backup(
     from llmos.config import read_config
 
     home = read_config().home
-    taken = take(home, target, lambda: _freshen(home), keep=keep, is_quick=quick, show=_shower(as_json))
+    taken = take(home, target, lambda: _freshen(home), keep=keep, is_quick=quick, show=byte_progress(as_json))
     for one in taken.record.notes:
         note(one)
     figures = {"new_bytes": taken.new_bytes, "verified_bytes": taken.verified_bytes, "freed_bytes": taken.freed_bytes}
@@ -63,7 +62,7 @@ def restore(
     if list_:
         _list(source, as_json)
         return
-    done = restore_home(source, read_config().home, at, is_forced=force, show=_shower(as_json))
+    done = restore_home(source, read_config().home, at, is_forced=force, show=byte_progress(as_json))
     if as_json:
         moved = None if done.moved_to is None else str(done.moved_to)
         say_json({**_summary(done.record), "home": str(done.home), "moved_to": moved})
@@ -117,24 +116,6 @@ def _freshen(home: Path) -> None:
         found = client.snapshot()
     if Path(found.home).resolve() != home.resolve():
         raise Conflict(f"The daemon that answers is that of {found.home}, not of {home}. Set LLMOS_HOME to one of them")
-
-
-def _shower(as_json: bool) -> Callable[[str, int, int], None]:
-    """Progress: one line that is written over on a terminal, else a line a phase."""
-    shown: list[str] = []
-
-    def show(phase: str, done: int, total: int) -> None:
-        if as_json:
-            return
-        if sys.stderr.isatty():
-            end = "\n" if done >= total else ""
-            sys.stderr.write(f"\r\x1b[K{phase} {size(done)} of {size(total)}{end}")
-            sys.stderr.flush()
-        elif phase not in shown:
-            shown.append(phase)
-            note(f"{phase} {size(total)}")
-
-    return show
 
 
 VERBS = {"backup": backup, "restore": restore}
