@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from pathlib import PurePosixPath
 
 import msgspec
@@ -17,7 +16,6 @@ FORM = 1
 MANIFEST, SUMS = "manifest.json", "SHA256SUMS"
 INSTALLER, REQUIREMENTS = "install.sh", "requirements.txt"
 WHEELS, NAMES, BLOBS = "wheels", "models/names", "models/blobs"
-LINE = re.compile(r"([0-9a-f]{64})  (.+)")
 
 
 class BundleFile(msgspec.Struct, frozen=True):
@@ -75,12 +73,9 @@ def decode_manifest(manifest: bytes, sums: bytes, place: str) -> BundleManifest:
                 path=place,
             )
         found = msgspec.json.decode(manifest, type=BundleManifest)
-        lines = sums.decode("utf-8").splitlines()
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Corrupt(f"{place} is no bundle of llmos: {error}", path=place) from error
-    listed = {match[2]: match[1] for line in lines if (match := LINE.fullmatch(line))}
-    said = {file.path: file.sha256 for file in found.files} | {MANIFEST: hashlib.sha256(manifest).hexdigest()}
-    if listed != said or len(lines) != len(said):
+    if encode_sums(found.files, manifest) != sums:
         raise Corrupt(f"The bundle is damaged: {MANIFEST} and {SUMS} do not agree. Copy it again", path=place)
     for file in found.files:
         pure = PurePosixPath(file.path)
