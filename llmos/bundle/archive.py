@@ -110,7 +110,7 @@ def _check_free(target: Path) -> None:
         raise Conflict(f"{target} is there already, and a bundle overwrites nothing. Name another", path=str(target))
 
 
-class FolderReader:
+class FolderBundle:
     """A bundle in a folder."""
 
     def __init__(self, folder: Path) -> None:
@@ -121,10 +121,10 @@ class FolderReader:
         try:
             return (self.place / path).open("rb")
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-            raise _lost(path, self.place) from error
+            raise _lost_file(path, self.place) from error
 
 
-class TarReader:
+class TarBundle:
     """A bundle in a tar file."""
 
     def __init__(self, place: Path) -> None:
@@ -140,7 +140,7 @@ class TarReader:
     def open(self, path: str) -> BinaryIO:
         """This file; Corrupt if it is not there."""
         if path not in self._entries:
-            raise _lost(path, self.place)
+            raise _lost_file(path, self.place)
         return cast(BinaryIO, self._tar.extractfile(self._entries[path]))
 
     def close(self) -> None:
@@ -148,7 +148,7 @@ class TarReader:
         self._file.close()
 
 
-Reader = FolderReader | TarReader
+Reader = FolderBundle | TarBundle
 
 
 @contextmanager
@@ -159,9 +159,9 @@ def reading(source: Path) -> Iterator[Reader]:
     if source.is_dir():
         if not (source / MANIFEST).exists():
             raise BadInput(f"{source} is no bundle: it has no {MANIFEST}", path=str(source))
-        yield FolderReader(source)
+        yield FolderBundle(source)
         return
-    tar = TarReader(source)
+    tar = TarBundle(source)
     try:
         yield tar
     finally:
@@ -196,5 +196,5 @@ def in_memory(data: bytes) -> BinaryIO:
     return io.BytesIO(data)
 
 
-def _lost(path: str, place: Path) -> Corrupt:
+def _lost_file(path: str, place: Path) -> Corrupt:
     return Corrupt(f"The bundle {place} has lost {path}. Copy it again, or make it anew", path=path)

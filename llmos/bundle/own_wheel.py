@@ -26,7 +26,7 @@ def write_wheel(folder: Path) -> Path:
     """Write the wheel to this folder."""
     path = folder / f"llmos-{llmos.__version__}-py3-none-any.whl"
     info = f"llmos-{llmos.__version__}.dist-info"
-    metadata, entry_points = _described()
+    metadata, entry_points = _description()
     pages = {"METADATA": metadata, "entry_points.txt": entry_points, "WHEEL": WHEEL}
     lines = []
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -50,7 +50,7 @@ def _code() -> Iterator[tuple[str, bytes]]:
             yield relative.as_posix(), path.read_bytes()
 
 
-def _described() -> tuple[str, str]:
+def _description() -> tuple[str, str]:
     """METADATA and entry_points.txt: by pyproject.toml in a source folder, else as llmos was installed."""
     source = PACKAGE.parent / "pyproject.toml"
     if source.exists():
