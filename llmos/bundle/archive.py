@@ -20,7 +20,7 @@ TAR = ".tar"
 Show = Callable[[str, int, int], None]  # what is done now, and how many of how many bytes
 
 
-class Writer(Protocol):
+class BundleWriter(Protocol):
     """A bundle being written. `place` is where it is until it has its name."""
 
     place: Path
@@ -74,7 +74,7 @@ class TarWriter:
 
 
 @contextmanager
-def writing(target: Path) -> Iterator[Writer]:
+def writing(target: Path) -> Iterator[BundleWriter]:
     """A bundle beside its target under another name, for `commit`; what is not committed is removed.
 
     Conflict if the target is there already.
@@ -84,7 +84,7 @@ def writing(target: Path) -> Iterator[Writer]:
     for half in target.parent.glob(f"{disk.TEMPORARY}{target.name}-*"):  # what a killed one has left
         shutil.rmtree(half) if half.is_dir() else half.unlink(missing_ok=True)
     aside = disk.temporary(target)
-    writer: Writer = TarWriter(aside, target.stem) if target.suffix == TAR else FolderWriter(aside)
+    writer: BundleWriter = TarWriter(aside, target.stem) if target.suffix == TAR else FolderWriter(aside)
     try:
         yield writer
     finally:
@@ -94,7 +94,7 @@ def writing(target: Path) -> Iterator[Writer]:
         shutil.rmtree(aside) if aside.is_dir() else aside.unlink(missing_ok=True)
 
 
-def commit(writer: Writer, target: Path) -> None:
+def commit(writer: BundleWriter, target: Path) -> None:
     """Give a finished and verified bundle its name."""
     _check_free(target)
     disk.sync(writer.place)

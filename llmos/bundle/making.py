@@ -15,7 +15,7 @@ from llmos import __version__
 from llmos.abi.error import BadInput, Conflict, Corrupt
 from llmos.abi.wire import to_json
 from llmos.backup.vault import need_room
-from llmos.bundle.archive import Show, Writer, commit, in_memory, read_manifest, reading, verify, writing
+from llmos.bundle.archive import BundleWriter, Show, commit, in_memory, read_manifest, reading, verify, writing
 from llmos.bundle.record import (
     BLOBS,
     FORM,
@@ -89,7 +89,7 @@ def make(
 class Packer:
     """Adds the files of one bundle, in its order: wheels, models, the installer, and last what says what is in it."""
 
-    def __init__(self, writer: Writer, show: Show) -> None:
+    def __init__(self, writer: BundleWriter, show: Show) -> None:
         self._writer, self._show = writer, show
         self._files: list[BundleFile] = []
 

@@ -114,7 +114,8 @@ def _constraint(choice: WheelChoice, to: Path) -> Path:
 
 
 def _pip(words: list[str], choice: WheelChoice, to: Path, say: Say) -> None:
-    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", *words]
+    only = ["--isolated"] if choice.folder is not None else []  # or pip's settings would add other places
+    command = [sys.executable, "-m", "pip", *only, "--disable-pip-version-check", "--no-input", *words]
     environ = {**os.environ, "PYTHONUNBUFFERED": "1"}
     last: deque[str] = deque(maxlen=40)
     with subprocess.Popen(

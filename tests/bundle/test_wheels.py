@@ -45,7 +45,8 @@ def test_a_constraint_decides_between_versions(tmp_path, there):
         collect_wheels(WheelChoice(wheels, tmp_path / "none.txt"), there, quiet)
 
 
-def test_what_a_folder_lacks_is_named(tmp_path, there):
+def test_what_a_folder_lacks_is_named_and_looked_for_nowhere_else(tmp_path, there, monkeypatch):
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tiny_wheels(tmp_path / "others")))
     write_tiny_wheel(tmp_path / "wheels", "llmos", RUNS_THIS_TREE, needs="tiny_need>=1")
     with pytest.raises(Unavailable) as caught:
         collect_wheels(WheelChoice(tmp_path / "wheels"), there, quiet)
