@@ -31,6 +31,7 @@ class Bench(StrEnum):
     START = "start"
     MEMORY = "memory"
     HTTP = "http"
+    COST = "cost"
     QUALITY = "quality"
     GATE = "gate"
     ADAPTERS = "adapters"
@@ -160,6 +161,8 @@ def _measure(
         return measure(home, mode=mode, rounds=rounds or (15 if full else 5))
     if bench is Bench.HTTP:
         return measure(home, mode=mode, rounds=rounds or (9 if full else 3), connections=64, calls=count or 2000)
+    if bench is Bench.COST:
+        return measure(home, mode=mode, rounds=rounds or (40 if full else 16), connections=16, calls=count or 500)
     if bench is Bench.NEIGHBOURS:
         return measure(home, mode=mode, seconds=60.0 if full else 20.0)
     if bench is Bench.MIXED:

@@ -5,15 +5,21 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from bench.stop import Stop
 
 
-def request(method: str, path: str, body: dict[str, Any] | None = None) -> bytes:  # Any: a body in JSON
+def request(
+    method: str,
+    path: str,
+    body: dict[str, Any] | None = None,  # Any: a body in JSON
+    headers: Mapping[str, str] | None = None,
+) -> bytes:
     """A whole request of HTTP/1.1, as it is sent."""
     data = b"" if body is None else json.dumps(body).encode()
-    lines = [f"{method} {path} HTTP/1.1", "Host: localhost"]
+    lines = [f"{method} {path} HTTP/1.1", "Host: localhost", *(f"{name}: {it}" for name, it in (headers or {}).items())]
     if body is not None:
         lines += ["Content-Type: application/json", f"Content-Length: {len(data)}"]
     return "\r\n".join((*lines, "", "")).encode() + data
