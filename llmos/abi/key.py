@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from fnmatch import fnmatchcase
+from functools import lru_cache
 
 from llmos.abi.error import BadInput
 from llmos.abi.process import Priority
@@ -20,6 +21,8 @@ SECRET_BYTES = 32
 MOST_GLOBS = 100
 MOST_NAME = 100
 MOST_COUNT = 10**12
+MOST_REF = 256  # characters of a ref whose match is remembered
+MATCHES_KEPT = 1_024
 ANY_MODEL = ("*",)
 IDS = "abcdefghijklmnopqrstuvwxyz234567"  # base32: no sign is taken for another
 
@@ -81,13 +84,23 @@ class ApiKey:
 
     def allows(self, model: str) -> bool:
         """Whether it may use this model: one of its globs matches the ref, or the name alone."""
-        name = model.partition(":")[0]
-        return any(glob == "*" or fnmatchcase(name, glob) or fnmatchcase(model, glob) for glob in self.models)
+        return _matches(self.models, model) if len(model) <= MOST_REF else _matches.__wrapped__(self.models, model)
 
     def allows_name(self, model: str) -> bool:
         """Whether it may use some version of the name in this ref."""
-        name = model.partition(":")[0]
-        return any(fnmatchcase(name, glob.partition(":")[0]) for glob in self.models)
+        return _names(self.models, model) if len(model) <= MOST_REF else _names.__wrapped__(self.models, model)
+
+
+@lru_cache(maxsize=MATCHES_KEPT)
+def _matches(globs: tuple[str, ...], model: str) -> bool:
+    name = model.partition(":")[0]
+    return any(glob == "*" or fnmatchcase(name, glob) or fnmatchcase(model, glob) for glob in globs)
+
+
+@lru_cache(maxsize=MATCHES_KEPT)
+def _names(globs: tuple[str, ...], model: str) -> bool:
+    name = model.partition(":")[0]
+    return any(fnmatchcase(name, glob.partition(":")[0]) for glob in globs)
 
 
 @dataclass(frozen=True, slots=True)

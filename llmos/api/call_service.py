@@ -349,7 +349,7 @@ class CountedCall:
 def _take(visit: Visit, wanted: Wanted, request: Request) -> tuple[Wanted, int]:
     """The call as the request's key may make it, and the tokens that it holds."""
     call, held = visit.take_call(wanted.call, request.scope["share"].size_bytes)
-    return replace(wanted, call=call), held
+    return wanted if call is wanted.call else replace(wanted, call=call), held
 
 
 def without_unset(said: dict[str, Json]) -> dict[str, Json]:

@@ -25,7 +25,9 @@ BYTES_A_TOKEN = 4  # of a request's body, for the estimate that a call holds unt
 MODELS = "/v1/models/"
 READ_WITH = ("base", "model", "models", "teacher", "translators", "writer")  # arguments of processes that name models
 SEES_ALL = (KeyScope.DATA, KeyScope.ADMIN)
+WHAT = ("limit", "remaining", "reset")  # of OpenAI's headers
 OWN = "own_key"  # in the scope of a request of a process, without a connection: the id of the key it is for, or ""
+REQUESTS, TOKENS = ([f"x-ratelimit-{what}-{unit}".encode() for what in WHAT] for unit in ("requests", "tokens"))
 HOW = "Send one: Authorization: Bearer llmos_..., or x-api-key. Make one: llmos key create"
 
 
@@ -55,14 +57,17 @@ class Visit:
         ModelNotAllowed or RateLimited otherwise. `settle` gives the tokens back.
         """
         self.check_model(call.model)
-        call = replace(call, priority=self.lower(call.priority))
+        priority = self.lower(call.priority)
+        if priority is not call.priority:
+            call = replace(call, priority=priority)
         answers = _from_one(call.params.get("n"), MAX_ANSWERS, 1)
         tokens = _from_one(call.params.get("max_tokens"), MOST_ESTIMATED, 0)
         return call, self._ledger.hold(body_bytes // BYTES_A_TOKEN + answers * tokens, self._keys.moment())
 
     def lower(self, asked: Priority) -> Priority:
         """This priority, or the highest that the key has, if that is lower."""
-        return max(asked, self.key.priority, key=RANK.__getitem__)
+        highest = self.key.priority
+        return asked if RANK[asked] >= RANK[highest] else highest
 
     def settle(self, held: int, used: int) -> None:
         """A call is over, and has used so many tokens."""
@@ -103,11 +108,9 @@ class Visit:
 
     def headers(self) -> list[tuple[bytes, bytes]]:
         """OpenAI's headers of rate limits, for each limit that the key has."""
-        found: list[tuple[bytes, bytes]] = []
-        for unit, left in zip(("requests", "tokens"), self._ledger.remaining(self._keys.moment()), strict=True):
-            if left is not None:
-                found += _headers_of(unit, left)
-        return found
+        requests, tokens = self._ledger.remaining(self._keys.moment())
+        found = [] if requests is None else _headers_of(REQUESTS, requests)
+        return found if tokens is None else found + _headers_of(TOKENS, tokens)
 
     def leave(self) -> None:
         """The request is over, whether it was let in or not."""
@@ -265,11 +268,12 @@ def _no_valid_key(secret: str | None) -> Unauthorized:
     return Unauthorized(f"The request's key is none of this daemon's. {HOW}", reason="unknown")
 
 
-def _headers_of(unit: str, left: Remaining) -> list[tuple[bytes, bytes]]:
+def _headers_of(names: Sequence[bytes], left: Remaining) -> list[tuple[bytes, bytes]]:
+    limit, remaining, reset = names
     return [
-        (f"x-ratelimit-limit-{unit}".encode(), str(left.limit).encode()),
-        (f"x-ratelimit-remaining-{unit}".encode(), str(left.remaining).encode()),
-        (f"x-ratelimit-reset-{unit}".encode(), _span(left.reset_s).encode()),
+        (limit, b"%d" % left.limit),
+        (remaining, b"%d" % left.remaining),
+        (reset, _span(left.reset_s).encode()),
     ]
 
 

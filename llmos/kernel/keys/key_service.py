@@ -64,9 +64,10 @@ class KeyService:
 
     def find(self, secret: str) -> ApiKey | None:
         """The key of this secret; None for an unknown one, of which nothing is kept."""
-        if self._local is not None and id_in(secret) == LOCAL:
+        key_id = id_in(secret)
+        if self._local is not None and key_id == LOCAL:
             return self._local.key if is_secret_of(self._local, digest_of(secret), self._clock()) else None
-        return self._store.find(secret)
+        return self._store.find(secret, key_id)
 
     def get(self, key_id: str) -> ApiKey | None:
         """The key of this id as it is now; None if it was removed."""

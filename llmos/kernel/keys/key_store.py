@@ -64,9 +64,12 @@ class KeyStore:
     def __len__(self) -> int:
         return len(self._held)
 
-    def find(self, secret: str) -> ApiKey | None:
-        """The key of this secret, or None. It takes as long for an unknown one, and nothing is kept of it."""
-        one = self._held.get(id_in(secret), NOBODY)
+    def find(self, secret: str, key_id: str | None = None) -> ApiKey | None:
+        """The key of this secret, which names `key_id`, or None.
+
+        It takes as long for an unknown one, and nothing is kept of it.
+        """
+        one = self._held.get(id_in(secret) if key_id is None else key_id, NOBODY)
         is_it = is_secret_of(one, digest_of(secret), self._clock())
         return one.key if is_it and one is not NOBODY else None
 

@@ -37,6 +37,10 @@ class MinuteCount:
             self._slices.append([second, amount])
         self.total += amount
 
+    def empty_in_s(self, steady: float) -> float:
+        """Seconds until nothing of what counts now does any more."""
+        return max(0.0, self._slices[-1][0] + MINUTE_S + 1 - steady) if self._slices else 0.0
+
     def free_in_s(self, amount: int, steady: float) -> float:
         """Seconds until so much of what counts now no longer does."""
         for second, one in self._slices:
