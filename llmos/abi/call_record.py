@@ -11,13 +11,16 @@ from datetime import UTC, datetime
 from llmos.abi.json_type import Json
 
 PREFIX = "req_"
+TIME_DIGITS = 8  # hexadecimal digits of an id that follow the prefix, and say when the call came
 CALL_ID = re.compile(r"req_([0-9a-f]{8})[0-9a-f]{16}")
 DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 MOST_USER = 256  # characters of a user's name that are kept
 SAMPLE_DIGITS = 8  # hexadecimal digits of an id that decide whether the call is sampled
 SAMPLES = 1 << 32
 # the fields of an output that say what was answered; scores of every label are left out
-ANSWER_FIELDS = ("label", "labels", "spans", "text", "message", "answer", "score", "ranking", "index", "finish_reason")
+ANSWER_FIELDS = frozenset(
+    ("label", "labels", "spans", "text", "message", "answer", "score", "ranking", "index", "finish_reason")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +87,13 @@ def user_of(given: object) -> str:
 
 def answers_of(outputs: Sequence[Json]) -> tuple[Json, ...]:
     """What each output answered; empty if an output has no answer, as a vector has none."""
-    kept = tuple(
-        {name: one[name] for name in ANSWER_FIELDS if name in one} if isinstance(one, dict) else {} for one in outputs
-    )
-    return kept if all(kept) else ()
+    kept: list[Json] = []
+    for one in outputs:
+        answer = {name: value for name, value in one.items() if name in ANSWER_FIELDS} if isinstance(one, dict) else {}
+        if not answer:
+            return ()
+        kept.append(answer)
+    return tuple(kept)
 
 
 def join_pieces(pieces: Sequence[Json]) -> tuple[Json, ...]:

@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.types import Scope
 
 from llmos.abi.call import CallRequest, CallTimes, Chunk, Operation, Tokens
-from llmos.abi.call_record import CallRecord, answers_of, join_pieces, user_of
+from llmos.abi.call_record import answers_of, join_pieces, user_of
 from llmos.abi.error import (
     BadInput,
     Cancelled,
@@ -32,6 +32,7 @@ from llmos.abi.process import Priority
 from llmos.api.exchange import Attended
 from llmos.api.key_guard import Visit, visit_of
 from llmos.kernel.interface import KernelInterface, RequestsInterface, SlosInterface, UsageInterface
+from llmos.kernel.requests.call_row import CallRow
 
 BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 FIRST_TOKEN_S = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 30.0, 60.0)
@@ -296,7 +297,7 @@ class CountedCall:
             self._slos.note(wanted.model, self._outcome, now - self._started)
         self._keep_trace(now)
         if self._requests.is_on:
-            self._requests.note(self._record(now - self._started))
+            self._requests.note(self._row(now - self._started), wanted.call.priority)
         if self._is_streamed and self._first_at is not None:
             self._meter.first_token.observe(wanted.model, wanted.call.priority, self._first_at - self._started)
             if self._outcome == "ok" and self._tokens.completion > 1:
@@ -323,17 +324,19 @@ class CountedCall:
                 )
             )
 
-    def _record(self, seconds: float) -> CallRecord:
+    def _row(self, seconds: float) -> CallRow:
         wanted, scope = self._wanted, self._scope
+        inputs: tuple[Json, ...] | None = None
         outputs: tuple[Json, ...] | None = None
         if self._keeps_text:
+            inputs = wanted.call.inputs
             outputs = join_pieces(self._outputs) if self._is_streamed else answers_of(self._outputs)
-        return CallRecord(
+        return (
             scope.get("call_id", ""),
             time() - seconds,
             seconds,
             scope["path"],
-            wanted.model,
+            wanted.call.model,
             wanted.task,
             self._outcome,
             len(wanted.call.inputs),
@@ -341,7 +344,7 @@ class CountedCall:
             wanted.user,
             self._tokens.prompt,
             self._tokens.completion,
-            wanted.call.inputs if self._keeps_text else None,
+            inputs,
             outputs,
         )
 

@@ -30,6 +30,7 @@ from llmos.abi.slo import SloState
 from llmos.abi.upload import Upload
 from llmos.abi.usage import UsageFilter, UsageRow
 from llmos.kernel.keys.key_ledger import KeyLedger, Moment
+from llmos.kernel.requests.call_row import CallRow
 from llmos.kernel.requests.recent_traces import RecentTraces
 from llmos.kernel.rollouts.live_rollout import RoutedVersion
 from llmos.kernel.store.whole_file import WholeFile
@@ -236,8 +237,8 @@ class RequestsInterface(Protocol):
         """Records that the log lost since the start: the disk was full, or too many waited."""
         ...
 
-    def note(self, record: CallRecord) -> None:
-        """Keep the record of a call that has ended. Never waits, never raises."""
+    def note(self, row: CallRow, priority: str) -> None:
+        """Keep a call that has ended, and had this priority. Never waits, never raises."""
         ...
 
     @property

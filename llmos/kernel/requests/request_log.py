@@ -17,10 +17,10 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from llmos.abi.call_record import CallRecord, RequestFilter, day_of, day_of_call
+from llmos.abi.call_record import PREFIX, TIME_DIGITS, CallRecord, RequestFilter, day_of, day_of_call
 from llmos.abi.error import NotFound
 from llmos.kernel.requests import day_file
-from llmos.kernel.requests.recent_calls import RECORD_BYTES, bytes_of
+from llmos.kernel.requests.call_row import CallRow, size_of
 
 FOLDER = "requests"  # of the home
 MOST_WAITING_BYTES = 8 << 20
@@ -51,7 +51,7 @@ class RequestLog:
         self._most_waiting_bytes = most_waiting_bytes
         self._gather_s = gather_s
         self._clock = clock
-        self._queue: SimpleQueue[tuple[CallRecord, int] | Work | None] = SimpleQueue()
+        self._queue: SimpleQueue[tuple[CallRow, int] | Work | None] = SimpleQueue()
         self._added_bytes = 0  # by the loop alone
         self._taken_bytes = 0  # by the thread alone
         self._thread: threading.Thread | None = None
@@ -64,14 +64,14 @@ class RequestLog:
         """The bytes of records that are not written yet."""
         return self._added_bytes - self._taken_bytes
 
-    def add(self, record: CallRecord) -> None:
-        """Queue a record, or drop it if too many bytes wait. Never waits."""
-        size_bytes = RECORD_BYTES + bytes_of(record.inputs) + bytes_of(record.outputs)
-        if self.waiting_bytes + size_bytes > self._most_waiting_bytes:
+    def add(self, row: CallRow) -> None:
+        """Queue a call's row, or drop it if too many bytes wait. Never waits."""
+        size_bytes = size_of(row)
+        if self._added_bytes - self._taken_bytes + size_bytes > self._most_waiting_bytes:
             self.lost_count += 1
             return
         self._added_bytes += size_bytes
-        self._queue.put((record, size_bytes))
+        self._queue.put((row, size_bytes))
         if self._thread is None:
             self._start()
 
@@ -148,34 +148,34 @@ class RequestLog:
             except Exception:  # the top of a thread: the next records may be written
                 log.exception("the request log")
 
-    def _handle(self, taken: Sequence[tuple[CallRecord, int] | Work]) -> None:
+    def _handle(self, taken: Sequence[tuple[CallRow, int] | Work]) -> None:
         for is_work, group in groupby(taken, key=callable):
             if is_work:
                 for work in group:
                     work()  # type: ignore[operator]  # callable, as the key says
             else:
-                self._write(list(group))  # type: ignore[arg-type]  # not callable: records
+                self._write(list(group))  # type: ignore[arg-type]  # not callable: rows
 
-    def _write(self, records: Sequence[tuple[CallRecord, int]]) -> None:
+    def _write(self, rows: Sequence[tuple[CallRow, int]]) -> None:
         try:
-            for day, group in groupby((record for record, _ in records), key=_day_of):
+            for day, group in groupby((row for row, _ in rows), key=_DayOf()):
                 self._keep_days(day)
                 self._write_day(day, list(group))
         finally:
-            self._taken_bytes += sum(size_bytes for _, size_bytes in records)
+            self._taken_bytes += sum(size_bytes for _, size_bytes in rows)
 
-    def _write_day(self, day: str, records: list[CallRecord]) -> None:
+    def _write_day(self, day: str, rows: list[CallRow]) -> None:
         try:
             with day_file.open_day(day_file.path_of(self.folder, day)) as database:
-                day_file.write(database, records)
-            self.written_count += len(records)
+                day_file.write(database, rows)
+            self.written_count += len(rows)
         except (sqlite3.Error, OSError) as error:
-            self.lost_count += len(records)
+            self.lost_count += len(rows)
             if time.monotonic() - self._said_at >= SAY_EVERY_S:
                 self._said_at = time.monotonic()
                 log.error(
                     "the request log lost %d records (%d since the start): %s. Calls are answered all the same",
-                    len(records),
+                    len(rows),
                     self.lost_count,
                     error,
                 )
@@ -201,6 +201,17 @@ class RequestLog:
         return sum(day_file.erase(day_file.path_of(self.folder, day), user) for day in day_file.days_in(self.folder))
 
 
-def _day_of(record: CallRecord) -> str:
-    """The day by which its id finds the record: a call that came before midnight may have begun after it."""
-    return day_of_call(record.id) or day_of(record.at)
+class _DayOf:
+    """The day by which its id finds a row: a call that came before midnight may have begun after it."""
+
+    def __init__(self) -> None:
+        self._time, self._day = "-", ""  # the part of an id that has its time: ids of one second have the same
+
+    def __call__(self, row: CallRow) -> str:
+        if row[0].startswith(self._time):
+            return self._day
+        day = day_of_call(row[0])
+        if day is None:
+            return day_of(row[1])
+        self._time, self._day = row[0][: len(PREFIX) + TIME_DIGITS], day
+        return day

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from llmos.abi.call_record import CallRecord, RequestFilter, is_sampled
 from llmos.abi.call_trace import CallTrace
 from llmos.abi.error import NotFound
 from llmos.config import Config
+from llmos.kernel.requests.call_row import CallRow, without_texts
 from llmos.kernel.requests.recent_calls import RecentCalls
 from llmos.kernel.requests.recent_traces import MOST_TRACES, RecentTraces
 from llmos.kernel.requests.request_log import FOLDER, RequestLog
@@ -49,12 +49,12 @@ class RequestService:
     def lost_traces_count(self) -> int:
         return 0 if self._exporter is None else self._exporter.lost_count
 
-    def note(self, record: CallRecord) -> None:
-        """Keep the record of a call that has ended. One without texts is not kept in memory."""
-        if self._keeps_recent and record.outputs and record.outcome == "ok":
-            self.recent.add(record)
-        if self._share >= 1.0 or (self._share and is_sampled(record.id, self._share)):
-            self.log.add(record if self._logs_text else replace(record, inputs=None, outputs=None))
+    def note(self, row: CallRow, priority: str = "") -> None:
+        """Keep a call that has ended, and had this priority. One without texts is not kept in memory."""
+        if self._keeps_recent and row[13] and row[6] == "ok":
+            self.recent.add(row, priority)
+        if self._share >= 1.0 or (self._share and is_sampled(row[0], self._share)):
+            self.log.add(row if self._logs_text else without_texts(row))
 
     def trace(self, call_id: str) -> CallTrace:
         """How long each stage of a recent call took."""

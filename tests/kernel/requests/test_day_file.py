@@ -1,6 +1,6 @@
 """A day's file of records: written, found, erased to the last byte."""
 
-from dataclasses import replace
+from dataclasses import astuple, replace
 
 import pytest
 
@@ -17,7 +17,7 @@ def path(tmp_path):
 
 def written(path, *records):
     with day_file.open_day(path) as database:
-        day_file.write(database, records)
+        day_file.write(database, [astuple(one) for one in records])
 
 
 def test_a_record_comes_back_as_it_was(path):

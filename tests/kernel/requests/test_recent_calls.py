@@ -3,18 +3,17 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmos.abi.call_record import CallRecord
-from llmos.kernel.requests.recent_calls import RecentCalls, bytes_of
+from llmos.kernel.requests.recent_calls import RecentCalls
 
 
-def record(call="a", text="hello", user=""):
-    return CallRecord(call, 0.0, 0.1, "/v1/run", "m:1", "classify", "ok", 1, "", user, 1, 0, (text,), ({"label": "x"},))
+def row(call="a", text="hello", user="", *, key="", model="m:1"):
+    return (call, 0.0, 0.1, "/v1/run", model, "classify", "ok", 1, key, user, 1, 0, (text,), ({"label": "x"},))
 
 
 def test_a_call_is_found_by_its_id_until_others_need_its_place():
     recent = RecentCalls(20_000)
     for number in range(100):
-        recent.add(record(f"call-{number}"))
+        recent.add(row(f"call-{number}"))
     assert recent.get("call-99").inputs == ("hello",)
     assert recent.get("call-0") is None
     assert 1 < len(recent) < 100
@@ -22,15 +21,15 @@ def test_a_call_is_found_by_its_id_until_others_need_its_place():
 
 def test_a_call_that_would_take_much_of_the_memory_is_not_kept():
     recent = RecentCalls(80_000)
-    recent.add(record("large", "x" * 20_000))
+    recent.add(row("large", "x" * 20_000))
     assert recent.get("large") is None
     assert recent.held_bytes == 0
 
 
 def test_calls_of_a_user_are_erased():
     recent = RecentCalls(80_000)
-    recent.add(record("a", user="ann"))
-    recent.add(record("b", user="bob"))
+    recent.add(row("a", user="ann"))
+    recent.add(row("b", user="bob"))
     assert recent.erase("ann") == 1
     assert (recent.get("a"), recent.get("b").user) == (None, "bob")
 
@@ -38,53 +37,69 @@ def test_calls_of_a_user_are_erased():
 def test_the_latest_call_with_an_input_is_found():
     recent = RecentCalls(80_000)
     for call, text in (("a", "one"), ("b", "two"), ("c", "one")):
-        recent.add(record(call, text))
+        recent.add(row(call, text))
     assert recent.latest("m", "one").id == "c"
     assert recent.latest("m", "three") is None
     assert recent.latest("other", "one") is None
-    recent.add(record("d", {"text": "one"}))
+    recent.add(row("d", {"text": "one"}))
     assert recent.latest("m", {"text": "one"}).id == "d"
     assert recent.latest("m", {"text": "two"}) is None
 
 
-ADDED = st.tuples(st.integers(0, 9), st.sampled_from(["one", "two", {"text": "one"}]), st.sampled_from(["ann", "bob"]))
+ADDED = st.tuples(
+    st.integers(0, 9),
+    st.sampled_from(["one", "two", {"text": "one"}]),
+    st.sampled_from(["ann", "bob"]),
+    st.sampled_from(["k1", "k2"]),
+    st.sampled_from(["interactive", "batch"]),
+)
 
 
-@given(st.lists(ADDED, max_size=40), st.integers(4_000, 60_000))
+@given(st.lists(ADDED, max_size=40), st.integers(8_000, 60_000))
 def test_the_latest_call_is_what_a_search_finds(added, limit):
     recent, there = RecentCalls(limit), []
-    for number, (kind, text, user) in enumerate(added):
+    for number, (kind, text, user, key, priority) in enumerate(added):
         if kind == 0:
             recent.erase(user)
         else:
-            there.append(record(str(number), text, user))
-            recent.add(there[-1])
-        there = [one for one in there if recent.get(one.id) is not None]
+            there.append(row(str(number), text, user, key=key))
+            recent.add(there[-1], priority)
+        there = [one for one in there if recent.get(one[0]) is not None]
         for given_text in ("one", "two", {"text": "one"}):
-            found = [one.id for one in there if one.inputs == (given_text,)]
+            found = [one[0] for one in there if one[12] == (given_text,)]
             latest = recent.latest("m", given_text)
             assert (None if latest is None else latest.id) == (found[-1] if found else None)
 
 
-steps = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 3_000), st.sampled_from(["ann", "bob", ""])), max_size=60)
+KEYS = st.sampled_from(["", "k1"])
+steps = st.lists(
+    st.tuples(st.integers(0, 30), st.integers(0, 3_000), st.sampled_from(["ann", "bob", ""]), KEYS), max_size=60
+)
 
 
 @given(steps, st.integers(5_000, 40_000))
 def test_bytes_are_counted_exactly_and_never_over_the_limit(added, limit):
     recent = RecentCalls(limit)
-    for number, size, user in added:
+    for number, size, user, key in added:
         if size == 0:
             recent.remove(str(number))
         elif size == 1:
             recent.erase("ann")
         else:
-            recent.add(record(str(number), "x" * size, user))
+            recent.add(row(str(number), "x" * size, user, key=key))
         assert 0 <= recent.held_bytes <= limit
     for number in range(31):
         recent.remove(str(number))
     assert (recent.held_bytes, len(recent)) == (0, 0)
 
 
-def test_bytes_of_a_value_grow_with_its_texts():
-    assert bytes_of({"a": ["x" * 1_000]}) > 1_000
-    assert bytes_of(None) == bytes_of(3)
+def test_a_burst_of_one_source_leaves_the_calls_of_others():
+    recent = RecentCalls(80_000)
+    recent.add(row("other-model", model="n:1"), "interactive")
+    recent.add(row("other-key", key="k2"), "interactive")
+    recent.add(row("asked-by-a-person"), "interactive")
+    for number in range(1_000):
+        recent.add(row(f"line-{number}"), "batch")
+    for call in ("other-model", "other-key", "asked-by-a-person", "line-999"):
+        assert recent.get(call) is not None, call
+    assert recent.get("line-0") is None

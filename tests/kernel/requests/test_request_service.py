@@ -5,17 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from llmos.abi.call_record import CallRecord, RequestFilter, new_call_id
+from llmos.abi.call_record import RequestFilter, new_call_id
 from llmos.abi.error import NotFound
 from llmos.config import Config
+from llmos.kernel.requests.call_row import record_of
 from llmos.kernel.requests.request_service import RequestService
 
 
-def record(outcome="ok", outputs=({"label": "x"},)):
-    call = new_call_id(1_750_000_000.0)
-    return CallRecord(
-        call, 1_750_000_000.0, 0.1, "/v1/run", "m:1", "classify", outcome, 1, inputs=("a",), outputs=outputs
-    )
+def row(outcome="ok", outputs=({"label": "x"},), user=""):
+    at = 1_750_000_000.0
+    return (new_call_id(at), at, 0.1, "/v1/run", "m:1", "classify", outcome, 1, "", user, 0, 0, ("a",), outputs)
 
 
 @pytest.fixture
@@ -36,9 +35,9 @@ def logged(service):
 
 
 def test_by_default_nothing_is_written_and_recent_calls_are_in_memory(service, tmp_path):
-    default, one = service(), record()
+    default, one = service(), row()
     default.note(one)
-    assert default.recent.get(one.id) == one
+    assert default.recent.get(one[0]) == record_of(one)
     assert logged(default) == []
     assert list(tmp_path.iterdir()) == []
 
@@ -49,40 +48,37 @@ def test_nothing_is_kept_where_both_are_off(service):
 
 
 def test_the_log_has_no_texts_unless_they_are_opted_in(service):
-    plain, one = service(request_log="all"), record()
+    plain, one = service(request_log="all"), row()
     plain.note(one)
-    found = asyncio.run(plain.get(one.id))
-    assert (found.id, found.inputs, found.outputs) == (one.id, None, None)
-    full, two = service(request_log="all", request_log_text=True), record()
+    found = asyncio.run(plain.get(one[0]))
+    assert (found.id, found.inputs, found.outputs) == (one[0], None, None)
+    full, two = service(request_log="all", request_log_text=True), row()
     full.note(two)
-    assert asyncio.run(full.get(two.id)) == two
+    assert asyncio.run(full.get(two[0])) == record_of(two)
 
 
 def test_a_sample_is_a_share_of_the_calls(service):
     sampled = service(request_log="sampled", request_log_share=0.2)
     for _ in range(500):
-        sampled.note(record())
+        sampled.note(row())
     assert 50 < len(logged(sampled)) < 170
 
 
 def test_failed_calls_are_logged_and_not_kept_for_feedback(service):
-    both, one = service(request_log="all"), record("busy", None)
+    both, one = service(request_log="all"), row("busy", None)
     both.note(one)
     assert logged(both)[0].outcome == "busy"
-    assert both.recent.get(one.id) is None
+    assert both.recent.get(one[0]) is None
 
 
 def test_the_sentence_about_a_call_that_was_not_logged_names_the_setting(service):
     with pytest.raises(NotFound, match="request_log"):
-        asyncio.run(service().get(record().id))
+        asyncio.run(service().get(row()[0]))
 
 
 def test_a_user_is_erased_from_memory_too(service):
     both = service(request_log="all")
-    one = CallRecord(
-        new_call_id(1.0), 1_750_000_000.0, 0.1, "/v1/run", "m:1", "classify", "ok", 1, user="ann",
-        inputs=("a",), outputs=({"label": "x"},),
-    )  # fmt: skip
+    one = row(user="ann")
     both.note(one)
     assert asyncio.run(both.erase("ann")) == 1
-    assert both.recent.get(one.id) is None
+    assert both.recent.get(one[0]) is None
