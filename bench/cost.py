@@ -1,4 +1,4 @@
-"""What all that watches a call costs the daemon: its processor time a call with everything on, less that with nothing on.
+"""What all that watches a call costs the daemon: processor time of a call with everything on, less that with all off.
 
 Daemons of each kind run side by side and take turns, so that what slows one round slows all of it. The processor's time
 is the kernel's own clock of the process: of all its threads, in nanoseconds. Nothing here goes by the wall clock.
