@@ -176,7 +176,9 @@ def _check(found: Adaptation) -> None:
     if found.objective != CONTRASTIVE.name:
         for key in ("matryoshka", "pairs"):
             if getattr(found, key):
-                raise _bad(key, getattr(found, key), "left out, or given with the objective contrastive")
+                value = getattr(found, key)
+                said = ",".join(map(str, value)) if isinstance(value, tuple) else value
+                raise _bad(key, said, "left out, or given with the objective contrastive")
     if found.objective != MASKED.name and found.keep_head:
         raise _bad("keep_head", True, "left out: only the objective masked has a head of its own")
     if found.pairs and len((found.data.text or "").split(",")) != 2 and not _is_dataset(found.data.train):

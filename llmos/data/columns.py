@@ -215,9 +215,14 @@ def _first_named(table: Table, names: Sequence[str], taken: Sequence[int]) -> in
     return next((folded[name] for name in names if name in folded), None)
 
 
+def _there_are(table: Table) -> str:
+    if table.has_names:
+        return f"There are: {', '.join(table.names)}"
+    return f"The file has no header, so its columns are 0 to {len(table.names) - 1}"
+
+
 def _no_column(table: Table, what: str, column: str | None = None) -> BadRow:
-    there = ", ".join(table.names) if table.has_names else f"no header, so numbers 0 to {len(table.names) - 1}"
-    message = f"{table.path}, line 1: {what}. There are: {there}. Name them with the options text and label"
+    message = f"{table.path}, line 1: {what}. {_there_are(table)}. Name them with the options text and label"
     return BadRow(message, file=str(table.path), line=1, value=list(table.names), kind="columns", column=column)
 
 
@@ -254,9 +259,8 @@ def assign_columns(table: Table, roles: Roles, data: Data) -> tuple[dict[str, in
 
 def _lacking(table: Table, role: str, roles: Roles) -> BadRow:
     *texts, last = roles
-    there = ", ".join(table.names) if table.has_names else f"no header, so numbers 0 to {len(table.names) - 1}"
     message = (
         f"{table.path}, line 1: no column that is called like the {role} ({', '.join(roles[role][:4])} ...). "
-        f"There are: {there}. Name them with the options text ({','.join(texts)}, with the comma) and label ({last})"
+        f"{_there_are(table)}. Name them with the options text ({','.join(texts)}, with the comma) and label ({last})"
     )
     return BadRow(message, file=str(table.path), line=1, value=list(table.names), kind="columns", column=role)

@@ -146,8 +146,9 @@ def check_share(share: float, name: str) -> None:
 
 def too_few(count: int, share: float, name: str) -> BadInput:
     """The error of rows from which no such share can be taken."""
+    rows = "1 row is" if count == 1 else f"{count:,} rows are"
     return BadInput(
-        f"{count:,} rows are too few to take {share:.0%} of them for {name}. Add rows, or give a {name} file",
+        f"{rows} too few to take {share:.0%} of them for {name}. Add rows, or give a {name} file",
         reason="too_few_rows",
         split=name,
     )

@@ -210,8 +210,10 @@ def _estimate(
     interval = wilson(float(hits.sum()), len(hits))
     slope, error = float(differences.mean()), float(differences.std() / max(1, len(differences)) ** 0.5)
     ahead = float(np.log2((len(x) + NEXT) / len(x)))
-    gain = ((slope - Z * error) * ahead, (slope + Z * error) * ahead)
-    return Estimate(metric, float(hits.mean()), interval.low, interval.high, len(hits), where, gain), hits
+    value = float(hits.mean())
+    least, most = (slope - Z * error) * ahead, (slope + Z * error) * ahead
+    gain = (min(least, 1 - value), min(most, 1 - interval.low))  # no head is right about more than all rows
+    return Estimate(metric, value, interval.low, interval.high, len(hits), where, gain), hits
 
 
 def suggest(probabilities: Floats, names: Sequence[str], *, is_many: bool) -> list[Suggestion]:

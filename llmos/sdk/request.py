@@ -498,9 +498,11 @@ def recipe_parts(settings: Mapping[str, Json]) -> dict[str, Json]:
     for key in given:
         own_names = setting_names() | of_objective | {f"lora_{one}" for one in LORA_KEYS}
         known = sorted(RECIPE_KEYS | DATA_KEYS | known_options | own_names)
-        near = ", ".join(get_close_matches(key, known)) or ", ".join(known)
+        close = get_close_matches(key, known)
+        names = ", ".join(close or known)
+        said = f"{'Near' if close else 'There are'}: {names}"
         raise BadSetting(
-            f"No setting {key!r} in a recipe. Near: {near}", key=key, value=given[key], expected=near, near=near
+            f"No setting {key!r} in a recipe. {said}", key=key, value=given[key], expected=names, near=names
         )
     return {
         "data": read,

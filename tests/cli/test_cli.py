@@ -266,6 +266,7 @@ def test_run_prints_each_of_several_answers(llmos):
         (["run", "ner", "--file", "none.txt"], 2, "cannot be read"),
         (["train", "classify", "--data", "none.csv"], 2, "No file"),
         (["train", "classify", "--data", "daemon.json", "--set", "epoch=1"], 2, "Near: epochs"),
+        (["train", "classify", "--data", "daemon.json", "--set", "zzz=1"], 2, "There are: abstain, activation"),
         (["train", "classify", "--data", "daemon.json", "--set", "epochs"], 2, "key=value"),
         (["nice", "9", "urgent"], 2, "urgent"),
         (["kill", "9"], 2, "No process 9"),

@@ -12,7 +12,7 @@ from llmos.abi.recipe import Data
 from llmos.data.families.labels import refuse_unknown
 from llmos.data.reader import read_rows
 from llmos.data.row import LabelRow
-from llmos.data.splits import make_splits
+from llmos.data.splits import make_splits, too_few
 from llmos.testing.errors import fails_with
 
 
@@ -21,6 +21,17 @@ def test_a_pipe_or_a_device_is_refused_before_it_is_read(tmp_path: Path) -> None
     for path in (str(tmp_path / "rows.csv"), "/dev/zero"):
         with fails_with(BadInput, value="device"):
             read_rows(path, Data(path), "classify", {})
+
+
+def test_columns_without_a_header_are_counted_in_the_error(tmp_path: Path) -> None:
+    path = _file(tmp_path, "foo,bar\nx,y\nz,w\n")
+    with pytest.raises(BadRow, match=r"The file has no header, so its columns are 0 to 1\. Name them"):
+        read_rows(path, Data(path), "classify", {})
+
+
+@pytest.mark.parametrize(("count", "said"), [(1, "1 row is too few"), (1234, "1,234 rows are too few")])
+def test_rows_that_are_too_few_to_split_are_counted(count: int, said: str) -> None:
+    assert too_few(count, 0.1, "test").message.startswith(said)
 
 
 def test_of_two_columns_of_one_name_a_note_says_which_is_read(tmp_path: Path) -> None:

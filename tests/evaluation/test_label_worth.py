@@ -85,6 +85,13 @@ def test_without_test_rows_each_labelled_row_is_asked_by_a_head_that_did_not_see
     assert found.where != "test rows"
 
 
+def test_a_head_that_is_always_right_is_promised_no_more_than_its_interval_leaves(encoder):
+    few = believe(encoder, "classify", {"train": text_rows(20, 1), "test": text_rows(40, 3)}, text_rows(4, 2)).estimate
+    least, most = few.gain
+    assert least <= 1 - few.value
+    assert most <= 1 - few.low
+
+
 def tagged_rows(count, seed):
     drawn = random.Random(seed)
     rows = []

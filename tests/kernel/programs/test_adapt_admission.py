@@ -63,6 +63,11 @@ def test_what_cannot_be_is_refused(store: Store, texts: str, kind: type[LlmosErr
         admit(Spec("adapt", {"base": "tiny", "data": texts, **args}), store, 0)
 
 
+def test_lengths_that_are_refused_are_said_as_they_were_given(store: Store, texts: str) -> None:
+    with pytest.raises(BadSetting, match=r"matryoshka is '8,16'; it must be left out"):
+        admit(Spec("adapt", {"base": "tiny", "data": texts, "matryoshka": "8,16"}), store, 0)
+
+
 def commit(store: Store, verdict: Verdict) -> Manifest:
     files = {"model.safetensors": safetensors(64), "config.json": b"{}"}
     draft = {"task": "embed", "evidence": {"gate": {"promoted": verdict.promote}}}
