@@ -25,8 +25,9 @@ def test_a_pipe_or_a_device_is_refused_before_it_is_read(tmp_path: Path) -> None
 
 def test_columns_without_a_header_are_counted_in_the_error(tmp_path: Path) -> None:
     path = _file(tmp_path, "foo,bar\nx,y\nz,w\n")
-    with pytest.raises(BadRow, match=r"The file has no header, so its columns are 0 to 1\. Name them"):
+    with pytest.raises(BadRow) as refused:
         read_rows(path, Data(path), "classify", {})
+    assert "The file has no header, so its columns are 0 to 1." in refused.value.message
 
 
 @pytest.mark.parametrize(("count", "said"), [(1, "1 row is too few"), (1234, "1,234 rows are too few")])

@@ -12,6 +12,7 @@ from llmos.abi.model import Manifest, OfferKind, Verdict
 from llmos.abi.process import Spec
 from llmos.kernel.admission import admit
 from llmos.kernel.store.store import Store
+from llmos.testing.errors import fails_with
 from llmos.testing.models import add_base, add_model, offer, safetensors
 
 
@@ -64,7 +65,7 @@ def test_what_cannot_be_is_refused(store: Store, texts: str, kind: type[LlmosErr
 
 
 def test_lengths_that_are_refused_are_said_as_they_were_given(store: Store, texts: str) -> None:
-    with pytest.raises(BadSetting, match=r"matryoshka is '8,16'; it must be left out"):
+    with fails_with(BadSetting, key="matryoshka", value="8,16"):
         admit(Spec("adapt", {"base": "tiny", "data": texts, "matryoshka": "8,16"}), store, 0)
 
 
