@@ -92,7 +92,8 @@ class Chunk:
     """One piece of a call's answer. The last one has `is_last`; a failed call's only or last chunk has `fault`.
 
     In a whole answer, `outputs` has one entry per input; in a streamed one, the new piece of an answer. The last chunk
-    of an answer has `times`. `sizes` are the tokens of each input, where the engine says so.
+    of an answer has `times`. `sizes` are the tokens of each input, where the engine says so, and `unknown` those among
+    them that its vocabulary lacks; empty where no input has any.
     """
 
     call_id: int
@@ -102,6 +103,7 @@ class Chunk:
     fault: Fault | None = None
     times: CallTimes | None = field(default=None, compare=False)
     sizes: tuple[int, ...] = ()
+    unknown: tuple[int, ...] = ()
 
 
 def check_inputs(inputs: Sequence[Json], params: Mapping[str, Json]) -> None:

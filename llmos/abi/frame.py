@@ -129,11 +129,12 @@ class CallsSeen:
 
 @dataclass(frozen=True, slots=True)
 class ModelReplied:
-    """What a model has answered to a monitor: an output for each input, with its tokens; or the fault."""
+    """What a model has answered to a monitor: an output for each input, with its tokens as in `Chunk`; or the fault."""
 
     request_id: int
     outputs: tuple[Json, ...] = ()
     sizes: tuple[int, ...] = ()
+    unknown: tuple[int, ...] = ()
     fault: Fault | None = None
 
 

@@ -106,7 +106,7 @@ class MonitorState:
     message: str = ""
 
 
-def observed_input(given: Json, output: Json, tokens: int, *, keeps_text: bool) -> ObservedInput:
+def observed_input(given: Json, output: Json, tokens: int, unknown: int = 0, *, keeps_text: bool) -> ObservedInput:
     """What is noted of an input and its answer."""
     text = given if isinstance(given, str) else given.get("text", "") if isinstance(given, dict) else ""
     label, confidence = "", None
@@ -117,4 +117,4 @@ def observed_input(given: Json, output: Json, tokens: int, *, keeps_text: bool) 
             confidence = score
     words = text.count(" ") + 1 if isinstance(text, str) and text else 0
     kept = text[:MOST_TEXT] if keeps_text and isinstance(text, str) else ""
-    return ObservedInput(label, confidence, tokens, 0, words, kept)
+    return ObservedInput(label, confidence, tokens, unknown, words, kept)

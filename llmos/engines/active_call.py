@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 
@@ -15,7 +15,10 @@ from llmos.tasks import Rendered, Settings, Task
 
 @dataclass(slots=True, eq=False, weakref_slot=True)
 class ActiveCall:
-    """One call; `is_over` once its last chunk is made or it was cancelled. Each input is rendered `copies` times."""
+    """One call; `is_over` once its last chunk is made or it was cancelled. Each input is rendered `copies` times.
+
+    `unknown_in` counts the tokens of a sequence that the vocabulary lacks, where the tokenizer can say so.
+    """
 
     call: Call
     task: Task
@@ -28,6 +31,7 @@ class ActiveCall:
     made_at: float = field(default_factory=perf_counter)
     began_at: float | None = None  # when its first pass began
     parse_s: float = 0.0
+    unknown_in: Callable[[Sequence[int]], int] | None = None
     sequences: list[list[int]] = field(default_factory=list)  # the sequences of all inputs' parts; shared ones once
     _places: list[list[int]] = field(default_factory=list)  # for each input, the indices of its sequences
     _users: list[set[int]] = field(default_factory=list)  # for each sequence, the inputs that need it
@@ -121,11 +125,16 @@ class ActiveCall:
     def last(self, outputs: tuple[Json, ...]) -> Chunk:
         self.is_over = True
         prompt = sum(map(len, self.sequences))
-        sizes = (
-            tuple(sum(map(len, one.sequences)) for one in self.rendered) if len(self.rendered) == len(outputs) else ()
-        )
-        tokens = Tokens(prompt, self.completion_tokens)
-        return Chunk(self.call.call_id, outputs, tokens=tokens, times=self._times(), sizes=sizes)
+        by_input = self.rendered if len(self.rendered) == len(outputs) else ()
+        sizes = tuple(sum(map(len, one.sequences)) for one in by_input)
+        tokens, unknown = Tokens(prompt, self.completion_tokens), self._unknown(by_input)
+        return Chunk(self.call.call_id, outputs, tokens=tokens, times=self._times(), sizes=sizes, unknown=unknown)
+
+    def _unknown(self, by_input: Sequence[Rendered]) -> tuple[int, ...]:
+        """The tokens of each input that the vocabulary lacks; nothing where no input has any."""
+        if self.unknown_in is None or not any(map(self.unknown_in, self.sequences)):
+            return ()
+        return tuple(sum(map(self.unknown_in, one.sequences)) for one in by_input)
 
     def _times(self) -> CallTimes:
         """The stages that are known here."""

@@ -154,8 +154,8 @@ class Monitor:
             return None
         some: list[RowOutcome] = random.Random(7).sample(rows, min(REFERENCE, len(rows)))
         found = Reference("evaluation")
-        for one, (output, size) in self._answers(version.ref, version.task, [row.texts[0] for row in some], some):
-            found.inputs.append(observed_input(one.texts[0], output, size, keeps_text=True))
+        for one, answer in self._answers(version.ref, version.task, [row.texts[0] for row in some], some):
+            found.inputs.append(observed_input(one.texts[0], *answer, keeps_text=True))
             found.right.append(one.score if one.score is not None else math.nan)
         self._reference = found
         self._complete()
@@ -174,9 +174,9 @@ class Monitor:
 
     def _answers(
         self, ref: str, task: str, inputs: Sequence[str], rows: Sequence[RowOutcome]
-    ) -> list[tuple[RowOutcome, tuple[Json, int]]]:
-        """The version's answers to these inputs with the tokens of each; without those that it refuses."""
-        found = []
+    ) -> list[tuple[RowOutcome, tuple[Json, int, int]]]:
+        """The version's answers to these inputs, with the tokens and the unknown ones; without those that it refuses."""
+        found: list[tuple[RowOutcome, tuple[Json, int, int]]] = []
         for start in range(0, len(inputs), AT_ONCE):
             part = inputs[start : start + AT_ONCE]
             self._channel.report(Progress("reference", start, len(inputs), "rows"))
@@ -184,8 +184,9 @@ class Monitor:
             if reply.fault is not None or len(reply.outputs) != len(part):
                 print(f"The reference: {reply.fault.message if reply.fault else 'an answer is missing'}", flush=True)
                 continue
-            sizes = reply.sizes or (0,) * len(part)
-            found += list(zip(rows[start : start + AT_ONCE], zip(reply.outputs, sizes, strict=True), strict=True))
+            none = (0,) * len(part)
+            answers = zip(reply.outputs, reply.sizes or none, reply.unknown or none, strict=True)
+            found += zip(rows[start : start + AT_ONCE], answers, strict=True)
         return found
 
     def _embed(self, texts: Sequence[str]) -> dict[str, Floats]:

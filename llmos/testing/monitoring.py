@@ -25,8 +25,9 @@ class MemoryMonitoring:
 
     def note(self, ref: str, inputs: Sequence[Json], chunk: Chunk, *, keeps_text: bool) -> None:
         if self.watches(ref):
-            for given, output, size in zip(inputs, chunk.outputs, chunk.sizes, strict=True):
-                self.noted.append(observed_input(given, output, size, keeps_text=keeps_text))
+            unknown = chunk.unknown or (0,) * len(inputs)
+            for given, output, size, lacked in zip(inputs, chunk.outputs, chunk.sizes, unknown, strict=True):
+                self.noted.append(observed_input(given, output, size, lacked, keeps_text=keeps_text))
 
     async def start(self, name: str) -> MonitorState:
         self._find(name)

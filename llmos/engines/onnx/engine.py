@@ -68,7 +68,8 @@ class OnnxEngine(BaseOnly):
         self.check_model(call.model)
         task = self._task(call.task, call.params)
         made = yield from render_in_steps(task, call, self._tokenizer, self._settings)
-        job = ActiveCall(call, task, self._settings, made)
+        counter = self._tokenizer.unknown_in if isinstance(self._tokenizer, FastTokenizer) else None
+        job = ActiveCall(call, task, self._settings, made, unknown_in=counter)
         return lambda: self._put(job)
 
     def _put(self, job: ActiveCall) -> None:

@@ -97,7 +97,8 @@ class PyTorchEngine(Engine):
         task = model.task(call.task, call.params)
         made = yield from render_in_steps(task, call, model.loaded.tokenizer, model.settings)
         call = replace(call, params=with_defaults(task, call.params))
-        job = ServedCall(call, task, model.settings, made, model=model)
+        unknown_in = model.loaded.tokenizer.unknown_in
+        job = ServedCall(call, task, model.settings, made, unknown_in=unknown_in, model=model)
         for index, one in enumerate(made if model.loaded.tokenizer.lacks_tokens else ()):
             with naming_place(index=index):
                 model.loaded.tokenizer.check(one.sequences)

@@ -68,13 +68,14 @@ class MonitorService:
     def note(self, ref: str, inputs: Sequence[Json], chunk: Chunk, *, keeps_text: bool) -> None:
         """Note a call's inputs and answers. Never waits, never raises."""
         live = self._by_ref.get(ref)
-        outputs, sizes = chunk.outputs, chunk.sizes
+        outputs, sizes, unknown = chunk.outputs, chunk.sizes, chunk.unknown
         if live is None or len(outputs) != len(inputs):
             return
         step = max(1, len(inputs) // MOST_OF_A_CALL)
         for at in range(0, len(inputs), step):
             size = sizes[at] if len(sizes) == len(inputs) else 0
-            live.reservoir.add(observed_input(inputs[at], outputs[at], size, keeps_text=keeps_text))
+            lacked = unknown[at] if len(unknown) == len(inputs) else 0
+            live.reservoir.add(observed_input(inputs[at], outputs[at], size, lacked, keeps_text=keeps_text))
         if live.least and live.reservoir.seen >= live.least:
             self._give(live)
 
@@ -185,7 +186,7 @@ class MonitorService:
         request = CallRequest(asked.model, asked.inputs, task=asked.task, priority=Priority.BACKGROUND)
         try:
             chunk = await self._answer(request)
-            reply = ModelReplied(asked.request_id, chunk.outputs, chunk.sizes)
+            reply = ModelReplied(asked.request_id, chunk.outputs, chunk.sizes, chunk.unknown)
         except Exception as error:  # the top of a work beside the loop: its asker gets the fault
             if not isinstance(error, LlmosError):
                 log.error("a question of process %d", pid, exc_info=error)

@@ -17,7 +17,7 @@ from llmos.abi.error import BadInput
 from llmos.nn.called import calling_folder, name_of
 from llmos.nn.text import sentencepiece
 from llmos.nn.text.control_tokens import ControlTokens
-from llmos.nn.text.unknown_text import UnknownText, find_unknown
+from llmos.nn.text.unknown_text import UnknownText, UnknownTokens, find_unknown
 from llmos.tasks import Encoded, EncodedPair, TokenPiece
 from llmos.tasks.encoder_decoder import EncoderDecoderInfo
 from llmos.tasks.tools import knows_tools
@@ -206,8 +206,22 @@ class FastTokenizer:
 
     def unknown(self, texts: Sequence[str]) -> UnknownText:
         """How much of each text it reads as its token for what it does not know; byte-level ones know all."""
+        return find_unknown(self._fast, self._unknown_name, texts)
+
+    @property
+    def _unknown_name(self) -> str | None:
+        """Its token for what it does not know; None for byte-level ones, which know all."""
         named = getattr(self._fast.model, "unk_token", None) or _text(self._config.get("unk_token") or "")
-        return find_unknown(self._fast, named if named and not self._is_byte_level else None, texts)
+        return named if named and not self._is_byte_level else None
+
+    def unknown_in(self, ids: Sequence[int]) -> int:
+        """How many of these tokens stand for what the vocabulary lacks."""
+        return self._unknown_tokens.count(ids)
+
+    @cached_property
+    def _unknown_tokens(self) -> UnknownTokens:
+        named = self._unknown_name
+        return UnknownTokens(None if named is None else self._fast.token_to_id(named), self.bytes_of)
 
     @cached_property
     def longest(self) -> int:

@@ -1,9 +1,9 @@
-"""Unknown text: the characters of a text that a tokenizer reads as its one token for all that it does not know."""
+"""Unknown text: what a tokenizer reads as its one token for all that it does not know, or byte by byte."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from tokenizers import Tokenizer
@@ -29,6 +29,30 @@ class UnknownText:
     @property
     def examples(self) -> tuple[str, ...]:
         return tuple(character for character, _ in self.common.most_common(SHOWN))
+
+
+class UnknownTokens:
+    """Tokens that stand for what a vocabulary lacks: its unknown token, and those with a mere part of a character."""
+
+    def __init__(self, unknown_id: int | None, bytes_of: Callable[[int], bytes]) -> None:
+        self._unknown_id = unknown_id
+        self._bytes_of = bytes_of
+        self._parts: dict[int, bool] = {}  # of the tokens seen so far: whether each is a part of a character
+
+    def count(self, ids: Sequence[int]) -> int:
+        """How many of these tokens there are."""
+        parts = self._parts
+        for token in {*ids} - parts.keys():
+            parts[token] = token == self._unknown_id or not _is_whole(self._bytes_of(token))
+        return sum(map(parts.__getitem__, ids))
+
+
+def _is_whole(written: bytes) -> bool:
+    try:
+        written.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def find_unknown(fast: Tokenizer, unknown_token: str | None, texts: Sequence[str]) -> UnknownText:
