@@ -175,7 +175,7 @@ class Monitor:
     def _answers(
         self, ref: str, task: str, inputs: Sequence[str], rows: Sequence[RowOutcome]
     ) -> list[tuple[RowOutcome, tuple[Json, int, int]]]:
-        """The version's answers to these inputs, with the tokens and the unknown ones; without those that it refuses."""
+        """The answers to these inputs, with the tokens and the unknown ones; without those that are refused."""
         found: list[tuple[RowOutcome, tuple[Json, int, int]]] = []
         for start in range(0, len(inputs), AT_ONCE):
             part = inputs[start : start + AT_ONCE]
