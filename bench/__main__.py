@@ -45,6 +45,7 @@ class Bench(StrEnum):
     CHECKS = "checks"
     LEARNING = "learning"
     FEEDBACK = "feedback"
+    DRIFT = "drift"
     METHODS = "methods"
     DISTIL = "distil"
     FEW_LABELS = "few-labels"
@@ -169,7 +170,7 @@ def _measure(
         return measure(data, home, mode=mode, seconds=60.0 if full else 20.0)
     if bench is Bench.DATA:
         return measure(mode=mode, megabytes=count or (1024 if full else 64))
-    if bench in (Bench.CALIBRATION, Bench.LEARNING, Bench.FEEDBACK):
+    if bench in (Bench.CALIBRATION, Bench.LEARNING, Bench.FEEDBACK, Bench.DRIFT):
         return measure(data, home, mode=mode, seeds=rounds or 1)
     if bench is Bench.CHECKS:
         return measure(data, home, mode=mode)
@@ -245,6 +246,7 @@ def _each() -> int:
             Bench.CALIBRATION,
             Bench.LEARNING,
             Bench.FEEDBACK,
+            Bench.DRIFT,
             Bench.DISTIL,
         )  # those take long: only when asked for
     ]

@@ -160,6 +160,12 @@ def training_keys(
     return frozenset(key_of(stored.row) for split in there for stored in reader.rows(split))
 
 
+def stored_test_rows(folder: str, task: str, options: dict[str, Json]) -> list[Row]:
+    """The test rows of a stored dataset, none where it has no such split; BadInput if it is for another task."""
+    reader = open_dataset(Path(folder), task, options)
+    return [stored.row for stored in reader.rows("test")] if "test" in reader.splits else []
+
+
 def keep(gathered: LoadedData, task: str, folder: Path, options: Mapping[str, Json] = NOTHING) -> WrittenDataset:
     """Write the splits as Parquet, one file each; the same rows give the same bytes."""
     with DatasetWriter(folder, task, options=options) as writer:

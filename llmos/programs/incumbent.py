@@ -1,11 +1,12 @@
-"""The promoted version of a model's name, which a candidate is compared with on the same test rows."""
+"""The promoted version of a model's name, which a candidate is compared with on the test rows of both."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from llmos.abi.error import BadInput
 from llmos.abi.frame import Job, ModelPath
 from llmos.abi.json_type import Json
 from llmos.abi.method import is_on_base
@@ -13,14 +14,19 @@ from llmos.abi.model import content_digest
 from llmos.abi.objective import primary_metric_of
 from llmos.abi.process import Progress
 from llmos.abi.recipe import Recipe
-from llmos.data.dataset import LoadedData, training_keys
+from llmos.data.dataset import LoadedData, stored_test_rows, training_keys
+from llmos.data.families import rows_of
+from llmos.data.row import Row
 from llmos.data.splits import key_of
 from llmos.evaluation.conditions.condition import Incumbent
 from llmos.evaluation.evaluator import Evaluator, load_evaluator
 from llmos.evaluation.generation_eval import places_answered
-from llmos.evaluation.statistics.comparison import compare
+from llmos.evaluation.statistics.comparison import Comparison, compare
 from llmos.programs.channel import Channel
 from llmos.programs.resident import with_resident
+
+MOST_EARLIER = 2_000  # rows that the promoted version was tested on, at equal distances
+MOST_CORRECTED = 0.1  # of the earlier test rows that a run has too: more other labels than this are no corrections
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +58,9 @@ class PromotedVersion:
         if is_on_base(manifest.method):
             promoted = with_resident(self.channel, self.job, promoted)
         theirs = load_evaluator(promoted, manifest.task, dtype, self.job.device)
-        read = theirs.predict_raw(
-            rows,
-            lambda done: self.channel.report(Progress("compare", done, len(rows), "rows")),
-            answered=places_answered(mine),
-        )
-        its = theirs.apply_calibration(read)
-        name = primary_metric_of(manifest.task, self.recipe.options)
-        comparison = compare(evaluator.sample(rows, mine), theirs.sample(rows, its), name)
+        comparison = self._compare(evaluator, theirs, rows, mine)
         if comparison is None:
+            name = primary_metric_of(manifest.task, self.recipe.options)
             return Incumbent(manifest.ref, manifest.task, note=f"{name} cannot be computed of both on these rows")
         lacking = sorted(set(self.data.splits.labels) - set(manifest.labels))
         notes = [f"rows of {len(lacking)} labels that it does not have count as its mistakes"] if lacking else []
@@ -68,7 +68,66 @@ class PromotedVersion:
         if left_out:
             notes.append(f"{left_out:,} of the {len(predicted):,} test rows are left out: it has learned from them")
         ours = comparison.ours if left_out else None
-        return Incumbent(manifest.ref, manifest.task, comparison, "; ".join(notes), ours, tuple(lacking))
+        earlier, note = self._on_earlier_rows(evaluator, theirs, promoted)
+        return Incumbent(manifest.ref, manifest.task, comparison, "; ".join(notes), ours, tuple(lacking), earlier, note)
+
+    def _compare(
+        self, ours: Evaluator, theirs: Evaluator, rows: Sequence[Row], mine: Sequence[Any]
+    ) -> Comparison | None:
+        """Both on these rows, of which the candidate has predicted `mine`; None where the metric cannot be computed."""
+        read = theirs.predict_raw(rows, self._on_row("compare", len(rows)), answered=places_answered(mine))
+        its = theirs.apply_calibration(read)
+        name = primary_metric_of(self.recipe.task, self.recipe.options)
+        return compare(ours.sample(rows, mine), theirs.sample(rows, its), name)
+
+    def _on_earlier_rows(
+        self, evaluator: Evaluator, theirs: Evaluator, promoted: ModelPath
+    ) -> tuple[Comparison | None, str]:
+        """Both on the rows that the promoted version was tested on, and what to say of these.
+
+        A candidate whose test rows came from the same bad file as its training rows is found out by these.
+        """
+        rows, note = self._earlier_rows(promoted, evaluator.settings.labels)
+        if not rows:
+            return None, note
+        settings = replace(evaluator.settings, options={**evaluator.settings.options, "truncate": True})
+        cutting = replace(evaluator, settings=settings)  # rows of another file may be longer than those of this one
+        read = cutting.predict_raw(rows, self._on_row("compare", len(rows)))
+        return self._compare(cutting, theirs, rows, cutting.apply_calibration(read)), note
+
+    def _earlier_rows(self, promoted: ModelPath, labels: Sequence[str]) -> tuple[list[Row], str]:
+        """Test rows of the promoted version with labels that the candidate has, and what to say of them.
+
+        Those that this run has too are left out: they are compared already, or learned. But if it has other labels for
+        more than `MOST_CORRECTED` of these, its file contradicts the earlier rows rather than correcting them; then
+        all of them are taken, with the labels that they had.
+        """
+        manifest = promoted.manifest
+        folder = self.job.datasets.get(str(manifest.lineage.get("dataset", "")))
+        if folder is None:
+            return [], ""
+        try:
+            stored = stored_test_rows(folder, manifest.task, manifest.options)
+        except BadInput as error:
+            return [], error.message
+        some = self.data.splits.test[:1]
+        stored = [row for row in stored if type(row) is type(some[0])]
+        rows = _of_labels(self.recipe.task, stored, labels)
+        notes = (
+            [f"without {len(stored) - len(rows):,} of labels that it does not have"] if len(stored) > len(rows) else []
+        )
+        targets = _targets(self.data)
+        shared = [row for row in rows if key_of(row) in targets]
+        changed = sum(row.target not in targets[key_of(row)] for row in shared) if labels else 0
+        if changed > MOST_CORRECTED * len(shared):
+            notes.append(f"{changed:,} of which have other labels in the new rows")
+        else:
+            rows = [row for row in rows if key_of(row) not in targets]
+        most = min(len(rows), MOST_EARLIER)
+        return [rows[at * len(rows) // most] for at in range(most)], " and ".join(notes)
+
+    def _on_row(self, phase: str, count: int) -> Callable[[int], None]:
+        return lambda done: self.channel.report(Progress(phase, done, count, "rows"))
 
     def _why_not_comparable(self, promoted: ModelPath) -> str:
         """Why a model of the same task cannot be compared with; empty where it can, or does another task."""
@@ -97,8 +156,34 @@ def known_keys(job: Job, model: ModelPath, report: Callable[[Progress], None]) -
     return training_keys(job.datasets[ref], model.manifest.task, model.manifest.options)
 
 
+def _targets(data: LoadedData) -> dict[str, set[str]]:
+    """The targets of each text of a run, in any split, by its key."""
+    found: dict[str, set[str]] = {}
+    for rows in data.splits.by_name().values():
+        for row in rows:
+            found.setdefault(key_of(row), set()).add(row.target)
+    return found
+
+
+def _of_labels(task: str, rows: Sequence[Row], labels: Sequence[str]) -> list[Row]:
+    """The rows whose labels are all among these; all rows of a task without labels."""
+    family = rows_of(task)
+
+    def is_known(some: Sequence[Row]) -> bool:
+        try:
+            family.refuse_unknown(some, labels)
+        except BadInput:
+            return False
+        return True
+
+    return list(rows) if is_known(rows) else [row for row in rows if is_known([row])]
+
+
 def comparison_json(incumbent: Incumbent, metric: str) -> dict[str, Json]:
     """For the evidence; `ours` is null where all test rows were compared."""
-    found = incumbent.comparison
+    found, earlier = incumbent.comparison, incumbent.earlier
     said = {"ref": incumbent.ref, metric: found and found.theirs, "ours": incumbent.ours, "note": incumbent.note}
-    return {**found.plain(), **said, "our_metric": found.ours} if found is not None else said
+    if found is None:
+        return said
+    on_earlier = {} if earlier is None else {"earlier": {**earlier.plain(), "note": incumbent.earlier_note}}
+    return {**found.plain(), **said, "our_metric": found.ours, **on_earlier}

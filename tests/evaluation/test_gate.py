@@ -140,3 +140,25 @@ def test_the_gate_decides_nothing_on_a_number_that_is_none(value: float):
     facts = GateFacts("tag", "f1", EvaluationResult({"f1": value}, {}))
     with pytest.raises(AssertionError):
         decide(gate_policy(), facts)
+
+
+@pytest.mark.parametrize(
+    ("earlier", "margin", "is_met", "said"),
+    [
+        (against(5, 30), 0.0, False, "that m:1 was tested on: worse, 0."),
+        (against(5, 6), 0.0, True, "that m:1 was tested on: cannot tell whether better or worse, 0."),
+        (against(5, 30, both=4000), 0.02, True, "that m:1 was tested on: not worse by 0.02 or more, 0."),
+        (against(30, 5), 0.0, True, "that m:1 was tested on: better, 0."),
+    ],
+)
+def test_no_comparison_is_met_by_what_is_worse_on_the_earlier_test_rows(
+    earlier: Comparison, margin: float, is_met: bool, said: str
+):
+    incumbent = Incumbent("m:1", "classify", against(30, 5), earlier=earlier)
+    for word in ("at-least-as-good", "not-worse", "better", "better-or-new-labels"):
+        found = decided(word, incumbent=incumbent, margin=margin)
+        assert found.verdict.promote is is_met
+        assert said in found.verdict.reason
+        assert found.standing == ("better" if is_met else "worse")
+        assert ("llmos promote" in found.verdict.reason) is not is_met
+    assert decided("no-comparison", incumbent=incumbent, margin=margin).verdict.promote

@@ -1,4 +1,8 @@
-"""How the candidate stands to the promoted version on the same test rows: better, not worse, worse, or cannot tell."""
+"""How the candidate stands to the promoted version on the same test rows: better, not worse, worse, or cannot tell.
+
+Test rows from a bad file say nothing good of either version. So a candidate must not be shown to be worse on the rows
+that the promoted version was tested on, whatever it shows on its own.
+"""
 
 from __future__ import annotations
 
@@ -26,12 +30,17 @@ def check(requirement: Requirement, facts: GateFacts) -> Checked:
     is_shown = standing is Standing.BETTER or (standing is Standing.NOT_WORSE and not is_strict)
     is_wider = requirement.kind == BETTER_OR_WIDER and bool(incumbent.new_labels)
     is_as_good = (requirement.kind == AS_GOOD or is_wider) and found.difference >= 0
-    is_met = is_shown or is_as_good or requirement.kind == NO_COMPARISON
+    is_lost = incumbent.earlier is not None and incumbent.earlier.standing(facts.margin) is Standing.WORSE
+    is_met = ((is_shown or is_as_good) and not is_lost) or requirement.kind == NO_COMPARISON
     said = _sentence(standing, incumbent, facts)
     if is_wider and is_met and not is_shown:
         said += f"; it knows further labels ({len(incumbent.new_labels)}), such as {incumbent.new_labels[0]}"
     if requirement.kind == AS_GOOD and standing is Standing.CANNOT_TELL:
-        said += ", and it is at least as good on these" if is_met else ", and it is not as good on these"
+        said += ", and it is at least as good on these" if is_as_good else ", and it is not as good on these"
+    said += _on_earlier_rows(incumbent, facts)
+    if is_lost:
+        assert incumbent.earlier is not None
+        found, standing = incumbent.earlier, Standing.WORSE
     return Checked(
         is_met,
         said,
@@ -52,6 +61,22 @@ def _sentence(standing: Standing, incumbent: Incumbent, facts: GateFacts) -> str
     if incumbent.ours is not None:
         said += f", {found.ours:.4f} on those that the promoted version has not learned from"
     return f"{said}; {_way_out(found, facts)}" if standing is Standing.CANNOT_TELL else said
+
+
+def _on_earlier_rows(incumbent: Incumbent, facts: GateFacts) -> str:
+    """How it stands on the rows that the promoted version was tested on; nothing where all are among the test rows."""
+    found = incumbent.earlier
+    if found is None:
+        return ""
+    note = f", {incumbent.earlier_note}" if incumbent.earlier_note else ""
+    standing = found.standing(facts.margin)
+    figures = f"{found.ours:.4f} against {found.theirs:.4f}, {_difference(found)}"
+    said = (
+        f"; on {found.rows:,} rows that {incumbent.ref} was tested on{note}: {_word(standing, facts.margin)}, {figures}"
+    )
+    if standing is not Standing.WORSE:
+        return said
+    return f"{said}. Look at the new rows; if the earlier ones no longer hold, promote it by hand: llmos promote"
 
 
 def _word(standing: Standing, margin: float) -> str:

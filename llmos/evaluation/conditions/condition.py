@@ -32,7 +32,8 @@ class Incumbent:
 
     `note` says how it was compared, where its labels or the rows differ; `ours` is the candidate's primary metric on
     the rows that were compared, where those are not all the test rows. `new_labels` are those that the candidate alone
-    has.
+    has. `earlier` compares both on the rows that the promoted version was tested on and the candidate was not;
+    `earlier_note` says what was left out of these, or why there are none.
     """
 
     ref: str
@@ -41,6 +42,8 @@ class Incumbent:
     note: str = ""
     ours: float | None = None
     new_labels: tuple[str, ...] = ()
+    earlier: Comparison | None = None
+    earlier_note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
