@@ -8,6 +8,9 @@ from llmos.abi.json_type import Json
 
 FOLDER = "monitors"  # of the home: a folder for each monitored name
 STATE = "state.json"
+LOOKS = "looks.jsonl"  # one a line, the oldest first
+REPORT = "report.html"
+MOST_LOOKS = 5_000  # that are kept
 MOST_TEXT = 1_000  # characters of a text that are kept for a monitor
 DRIFT = "drift"  # the event
 
@@ -61,6 +64,16 @@ class DriftAlarm:
     threshold: float
     p_value: float
     ended_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LookRecord:
+    """One look, for the report: its version, the calls until then, and by signal the statistic, threshold, p value."""
+
+    at: float
+    ref: str
+    calls: int
+    signals: dict[str, tuple[float, float, float]]
 
 
 @dataclass(frozen=True, slots=True)

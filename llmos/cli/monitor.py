@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from llmos.abi.error import BadInput
 from llmos.abi.monitoring import AccuracyState, MonitorState
 from llmos.cli.client import box
 from llmos.cli.terminal import note, number, say, say_json, say_table
@@ -16,15 +18,28 @@ def monitor(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The model's bare name.")],
     on: Annotated[bool, typer.Option("--on", help="Begin, or go on.")] = False,
     off: Annotated[bool, typer.Option("--off", help="End it; what it has found stays.")] = False,
+    report: Annotated[Path | None, typer.Option("--report", help="Write the report page of its newest look.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Compare the calls to a model with its evaluation rows, or show what was found."""
     with box() as client:
+        page = client.monitor_report(name) if report is not None else ""
         state = client.stop_monitor(name) if off else client.start_monitor(name) if on else client.monitor(name)
+    if report is not None:
+        _write(report, page)
     if as_json:
         say_json(state)
+    elif report is not None:
+        say(str(report))
     else:
         _show(state)
+
+
+def _write(path: Path, page: str) -> None:
+    try:
+        path.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise BadInput(f"{path} cannot be written: {error.strerror or error}. Name another file") from error
 
 
 def _show(state: MonitorState) -> None:

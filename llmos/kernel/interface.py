@@ -431,6 +431,10 @@ class MonitoringInterface(Protocol):
         """What the monitor of a name has found; NotFound if it never had one."""
         ...
 
+    async def report(self, name: str) -> bytes:
+        """The report page of its newest look, as HTML; NotFound before the first."""
+        ...
+
 
 class UploadsInterface(Protocol):
     """Files that clients send in parts, each durable before it is acknowledged."""

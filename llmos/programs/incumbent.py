@@ -22,6 +22,7 @@ from llmos.evaluation.conditions.condition import Incumbent
 from llmos.evaluation.evaluator import Evaluator, load_evaluator
 from llmos.evaluation.generation_eval import places_answered
 from llmos.evaluation.statistics.comparison import Comparison, compare
+from llmos.evaluation.statistics.intervals import wilson
 from llmos.programs.channel import Channel
 from llmos.programs.resident import with_resident
 
@@ -98,9 +99,9 @@ class PromotedVersion:
     def _earlier_rows(self, promoted: ModelPath, labels: Sequence[str]) -> tuple[list[Row], str]:
         """Test rows of the promoted version with labels that the candidate has, and what to say of them.
 
-        Those that this run has too are left out: they are compared already, or learned. But if it has other labels for
-        more than `MOST_CORRECTED` of these, its file contradicts the earlier rows rather than correcting them; then
-        all of them are taken, with the labels that they had.
+        Those that this run has too are left out: they are compared already, or learned. But if it is shown to have
+        other labels for more than `MOST_CORRECTED` of these, its file contradicts the earlier rows rather than
+        correcting them; then all of them are taken, with the labels that they had.
         """
         manifest = promoted.manifest
         folder = self.job.datasets.get(str(manifest.lineage.get("dataset", "")))
@@ -119,7 +120,7 @@ class PromotedVersion:
         targets = _targets(self.data)
         shared = [row for row in rows if key_of(row) in targets]
         changed = sum(row.target not in targets[key_of(row)] for row in shared) if labels else 0
-        if changed > MOST_CORRECTED * len(shared):
+        if changed and wilson(changed, len(shared)).low > MOST_CORRECTED:
             notes.append(f"{changed:,} of which have other labels in the new rows")
         else:
             rows = [row for row in rows if key_of(row) not in targets]

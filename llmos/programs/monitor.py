@@ -19,10 +19,13 @@ from llmos.abi.error import LlmosError
 from llmos.abi.frame import CallsSeen, CallsWanted, DriftFound, Job, ModelAsked, ModelReplied
 from llmos.abi.json_type import Json
 from llmos.abi.monitoring import (
+    LOOKS,
+    REPORT,
     STATE,
     AccuracyState,
     DriftAlarm,
     MonitoredVersion,
+    LookRecord,
     MonitorState,
     ObservedInput,
     SignalState,
@@ -33,6 +36,8 @@ from llmos.abi.row_outcome import RowOutcome, read_outcomes
 from llmos.abi.wire import from_json, to_json
 from llmos.evaluation.drift.accuracy_estimate import estimate_accuracy
 from llmos.evaluation.drift.look import InputSample, LookBudget, LookResult, look_at
+from llmos.evaluation.drift.look_history import LookHistory, write_whole
+from llmos.evaluation.drift.page import page
 from llmos.evaluation.drift.permutation_test import Floats
 from llmos.programs.channel import Channel, Stopped
 
@@ -81,6 +86,7 @@ class Monitor:
         self._feedback = Path(job.args["feedback"])
         self._numbers = count(1)
         self._state = self._read()
+        self._looks = LookHistory(self._folder / LOOKS)
         self._reference = Reference()
         self._version = MonitoredVersion("")
         self._window: deque[ObservedInput] = deque(maxlen=WINDOW)
@@ -243,6 +249,7 @@ class Monitor:
             status="drift" if any(one.is_drifting for one in states) else "quiet",
         )
         self._keep(self._state)
+        self._report(LookRecord(now, self._version.ref, self._state.calls, _figures(states)))
         what = [one.signal for one in states if one.is_drifting]
         said = f"drift of {', '.join(what)}" if what else "quiet"
         self._channel.report(Progress("watch", self._state.looks, 0, "looks", message=said))
@@ -323,10 +330,12 @@ class Monitor:
         """Write the state, whole or not at all."""
         self._state = state
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        draft = self._folder / f"{STATE}.draft"
-        draft.touch(mode=0o600)
-        draft.write_bytes(to_json(state))
-        draft.replace(self._folder / STATE)
+        write_whole(self._folder / STATE, to_json(state))
+
+    def _report(self, look: LookRecord) -> None:
+        """Note the look, and write the page; the state is written already, and counts if either is damaged."""
+        self._looks.add(look)
+        write_whole(self._folder / REPORT, page(self._state, self._looks.newest).encode())
 
     def _read(self) -> MonitorState:
         try:
@@ -336,6 +345,11 @@ class Monitor:
         except LlmosError as error:
             print(f"The state is damaged, and begun anew: {error.message}", flush=True)
             return MonitorState(self._name)
+
+
+def _figures(states: Sequence[SignalState]) -> dict[str, tuple[float, float, float]]:
+    """By signal; a threshold that nothing can reach is left out, for JSON has no such number."""
+    return {one.signal: (one.statistic, one.threshold, one.p_value) for one in states if math.isfinite(one.threshold)}
 
 
 def _label_shares(

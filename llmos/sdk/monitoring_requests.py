@@ -17,6 +17,10 @@ def monitor(name: str, method: str) -> Request[MonitorState]:
     return Request(method, f"/v1/models/{quote(name)}/monitor", lambda answer: from_plain(answer, MonitorState))
 
 
+def report_path(name: str) -> str:
+    return f"/v1/models/{quote(name)}/monitor/report"
+
+
 def slos() -> Request[list[SloState]]:
     return Request("GET", "/v1/slos", lambda answer: from_plain(answer["data"], list[SloState]))
 

@@ -40,6 +40,12 @@ class MemoryMonitoring:
         self.states[name] = MonitorState(name)
         return await self.get(name)
 
+    async def report(self, name: str) -> bytes:
+        state = await self.get(name)
+        if state.pid is None:
+            raise NotFound(f"The monitor of {name} has not looked yet", name=name)
+        return f"<h1>{name}</h1>".encode()
+
     async def get(self, name: str) -> MonitorState:
         self._find(name)
         if name not in self.states:

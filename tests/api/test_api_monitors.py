@@ -7,7 +7,10 @@ def test_a_monitor_is_begun_shown_and_ended(ask):
     assert ask("GET", PATH).status_code == 404
     assert ask("POST", PATH).json()["pid"] == 7
     assert ask("GET", PATH).json()["name"] == "support"
+    page = ask("GET", f"{PATH}/report")
+    assert (page.text, page.headers["content-type"]) == ("<h1>support</h1>", "text/html; charset=utf-8")
     assert ask("DELETE", PATH).json()["pid"] is None
+    assert ask("GET", f"{PATH}/report").status_code == 404
     assert ask("POST", "/v1/models/nobody/monitor").status_code == 404
 
 

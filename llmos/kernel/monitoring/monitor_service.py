@@ -14,7 +14,7 @@ from llmos.abi.error import BadInput, Conflict, LlmosError, NotFound, fault_of
 from llmos.abi.frame import CallsSeen, CallsWanted, DriftFound, ModelAsked, ModelReplied, ToChild
 from llmos.abi.json_type import Json
 from llmos.abi.model import LATEST, split_ref
-from llmos.abi.monitoring import DRIFT, STATE, DriftAlarm, MonitoredVersion, MonitorState, observed_input
+from llmos.abi.monitoring import DRIFT, REPORT, STATE, DriftAlarm, MonitoredVersion, MonitorState, observed_input
 from llmos.abi.process import Priority, Process, Program, Spec, State, of_program
 from llmos.abi.wire import from_json
 from llmos.kernel.event_stream import EventStream
@@ -111,6 +111,17 @@ class MonitorService:
             raise NotFound(f"{name} has had no monitor. Begin one: llmos monitor {name}", name=name)
         found = state or MonitorState(name)
         return MonitorState(**{**_fields(found), "pid": None if process is None else process.pid})
+
+    async def report(self, name: str) -> bytes:
+        """The report page of the newest look, as HTML; NotFound before the first."""
+        state = await self.get(name)
+        try:
+            return await asyncio.to_thread((folder_of(self._folder, name) / REPORT).read_bytes)
+        except FileNotFoundError:
+            raise NotFound(
+                f"The monitor of {name} has not looked yet: it has seen {state.calls:,} calls. See llmos monitor {name}",
+                name=name,
+            ) from None
 
     def _process_of(self, name: str) -> Process | None:
         return next((one for one in self._live() if one.spec.args.get("model") == name), None)

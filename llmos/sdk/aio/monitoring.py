@@ -6,6 +6,7 @@ from llmos.abi.monitoring import MonitorState
 from llmos.abi.slo import SloState
 from llmos.sdk import monitoring_requests
 from llmos.sdk.aio.connection import AsyncDaemonConnection
+from llmos.sdk.transport import check_reply
 
 
 class AsyncMonitoringClient(AsyncDaemonConnection):
@@ -14,6 +15,13 @@ class AsyncMonitoringClient(AsyncDaemonConnection):
     async def monitor(self, name: str) -> MonitorState:
         """What the monitor of a name has found: signals, alarms, accuracy."""
         return await self._ask(monitoring_requests.monitor(name, "GET"))
+
+    async def monitor_report(self, name: str) -> str:
+        """The report page of a monitor's newest look, as HTML."""
+        response = await self._send("GET", monitoring_requests.report_path(name))
+        if not response.is_success:
+            check_reply(response)
+        return response.text
 
     async def start_monitor(self, name: str) -> MonitorState:
         """Compare the calls to a name with its version's evaluation rows from now on."""

@@ -6,6 +6,7 @@ from llmos.abi.monitoring import MonitorState
 from llmos.abi.slo import SloState
 from llmos.sdk import monitoring_requests
 from llmos.sdk.blocking.connection import DaemonConnection
+from llmos.sdk.transport import check_reply
 
 
 class MonitoringClient(DaemonConnection):
@@ -14,6 +15,13 @@ class MonitoringClient(DaemonConnection):
     def monitor(self, name: str) -> MonitorState:
         """What the monitor of a name has found: signals, alarms, accuracy."""
         return self._ask(monitoring_requests.monitor(name, "GET"))
+
+    def monitor_report(self, name: str) -> str:
+        """The report page of a monitor's newest look, as HTML."""
+        response = self._send("GET", monitoring_requests.report_path(name))
+        if not response.is_success:
+            check_reply(response)
+        return response.text
 
     def start_monitor(self, name: str) -> MonitorState:
         """Compare the calls to a name with its version's evaluation rows from now on."""
