@@ -119,7 +119,7 @@ class MonitorService:
             return await asyncio.to_thread((folder_of(self._folder, name) / REPORT).read_bytes)
         except FileNotFoundError:
             raise NotFound(
-                f"The monitor of {name} has not looked yet: it has seen {state.calls:,} calls. See llmos monitor {name}",
+                f"The monitor of {name} has not looked yet, after {state.calls:,} calls. See llmos monitor {name}",
                 name=name,
             ) from None
 
