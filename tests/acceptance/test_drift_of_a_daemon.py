@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import random
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from conftest import TREE, House
 
 from llmos import Client
+from llmos.abi.api_types import StreamEvent
 from llmos.abi.monitoring import MonitorState
 from llmos.abi.process import Priority
 
@@ -17,7 +19,7 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.filterwarnings("ignore::Resour
 
 DATA = TREE.parent / "shared" / "data"
 NAME = "reviews"
-A_LOOK, WINDOW, LATEST = 50, 200, 500  # calls
+A_LOOK, WINDOW, LATEST, A_CALL = 50, 200, 500, 25  # texts, each of which counts as a call
 SETTINGS = {"method": "head", "learning_curve": False, "seed": 7}
 
 
@@ -53,16 +55,13 @@ def trained(client: Client, folder: Path, rows: list[tuple[str, str]]) -> None:
     client.wait(pid)
 
 
-def looked(client: Client, texts: list[str], sent: int) -> MonitorState:
-    """The state once the monitor has looked at these calls, a look's at a time."""
-    for start in range(0, len(texts), A_LOOK):
-        client.run(NAME, texts[start : start + A_LOOK // 2])
-        client.run(NAME, texts[start + A_LOOK // 2 : start + A_LOOK])
-        sent += A_LOOK
-        looks = max(0, (sent - WINDOW) // A_LOOK + 1)
-        events = client.watch()
-        while (state := client.monitor(NAME)).calls < sent or state.looks < looks:
-            next(events)
+def looked(client: Client, texts: list[str], events: Iterator[StreamEvent]) -> MonitorState:
+    """The state after these calls and one more look, of which the monitor's process tells."""
+    looks = client.monitor(NAME).looks
+    for start in range(0, len(texts), A_CALL):
+        client.run(NAME, texts[start : start + A_CALL])
+    while (state := client.monitor(NAME)).looks == looks:
+        next(events)
     return state
 
 
@@ -73,12 +72,14 @@ def test_news_in_the_traffic_of_reviews_are_alarmed_within_500_calls(minilm: Hou
         pid = client.start_monitor(NAME).pid
         assert pid is not None
         client.nice(pid, Priority.INTERACTIVE)
+        events = client.watch(pid)
+        next(events)  # its present state; what happens from now on follows
         quiet = iter(text for text, _ in rows[600:])
-        state = looked(client, [next(quiet) for _ in range(250)], 0)
+        state = looked(client, [next(quiet) for _ in range(WINDOW + A_LOOK)], events)
         assert (state.status, state.reference, state.alarms) == ("quiet", "evaluation", ())
-        for calls in range(A_LOOK, LATEST + 1, A_LOOK):
+        for _ in range(0, LATEST, A_LOOK):
             some = [chance.choice(other) if chance.random() < 0.5 else next(quiet) for _ in range(A_LOOK)]
-            state = looked(client, some, 200 + calls)
+            state = looked(client, some, events)
             if state.status == "drift":
                 break
         assert state.status == "drift", state.signals
