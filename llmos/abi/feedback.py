@@ -20,6 +20,7 @@ KINDS: Mapping[Family, tuple[str, ...]] = {
     Family.TEXT: ("text", "score"),
 }
 """What may be said of an answer, by the family of its task."""
+LEARNED = (Family.LABELS, Family.TAGS, Family.TEXT)  # families whose feedback becomes rows to learn
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +53,8 @@ class FeedbackRow:
 
     @property
     def agrees(self) -> bool | None:
-        """Whether the row says what the model had said; None where that is not known."""
-        return None if self.answer is None else same_value(self.answer, self.value)
+        """Whether the row says what the model had said; None where that is not known, or the row is a rating of it."""
+        return None if self.answer is None or self.kind == "score" else same_value(self.answer, self.value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +75,13 @@ def is_held_out(text_id: str) -> bool:
 
 
 def texts_of(given: Json) -> str:
-    """The texts of an input as one, by which equal inputs are known."""
+    """The texts of an input as one, by which equal inputs are known, as datasets have it."""
     if isinstance(given, str):
         return given
+    if isinstance(given, Mapping) and isinstance(given.get("tokens"), list | tuple):
+        return " ".join(map(str, given["tokens"]))
+    if isinstance(given, Mapping) and isinstance(given.get("messages"), list | tuple):
+        return " | ".join(str(one.get("content")) for one in given["messages"])
     if isinstance(given, Mapping):
         return " | ".join(texts_of(one) for one in given.values())
     if isinstance(given, list | tuple):
@@ -85,7 +90,7 @@ def texts_of(given: Json) -> str:
 
 
 def answer_in(output: Json, kind: str) -> Json:
-    """What an output said, as feedback of this kind would say it; None if it is not comparable."""
+    """What an output said, as feedback of this kind would say it; of a rating the text that is rated, else None."""
     if not isinstance(output, Mapping):
         return None
     if kind == "label":
@@ -95,10 +100,9 @@ def answer_in(output: Json, kind: str) -> Json:
         if found is None and "spans" in output:
             return [_span(one) for one in output["spans"]]
         return found
-    if kind == "text":
-        message = output.get("message")
-        return message.get("content") if isinstance(message, Mapping) else output.get("text", output.get("answer"))
-    return None  # a score rates the answer, and is never equal to it
+    message = output.get("message")
+    found = message.get("content") if isinstance(message, Mapping) else output.get("text", output.get("answer"))
+    return found if kind == "text" or isinstance(found, str) else None
 
 
 def score_of(row: FeedbackRow) -> float | None:

@@ -67,7 +67,7 @@ def newest(database: sqlite3.Connection, model: str, user: str, limit: int) -> l
 def counts_of(database: sqlite3.Connection, model: str, *, after: int = 0) -> FeedbackCounts:
     """The counts of a model's rows after this id."""
     counts = FeedbackCounts(model)
-    query = "SELECT is_held_out, answer, value, id FROM rows WHERE model = ? AND id > ?"
+    query = "SELECT is_held_out, iif(kind = 'score', NULL, answer), value, id FROM rows WHERE model = ? AND id > ?"
     for held_out, answer, value, number in database.execute(query, (model, after)):
         agreed = answer is not None and answer == value
         counts = FeedbackCounts(

@@ -5,11 +5,12 @@ Arguments: `data` (the first rows), `model`, `upto`, `accuracy`, `name`, and `fe
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from llmos.abi.feedback import FeedbackRow, texts_of
+from llmos.abi.feedback import FeedbackRow
 from llmos.abi.feedback_file import open_feedback, rows_of
 from llmos.abi.frame import Job
 from llmos.abi.json_type import Json
@@ -18,14 +19,11 @@ from llmos.abi.row_id import RowHmac, fold_text
 from llmos.data.datasets.dataset_writer import DatasetWriter
 from llmos.data.datasets.stored_row import StoredRow
 from llmos.data.feedback.choice import ChosenRows, choose_rows
-from llmos.data.labelling.answers import with_label
-from llmos.data.row import LabelRow
+from llmos.data.feedback.told_rows import SOURCE, UNUSED, ToldFamily, in_place_of, told_family
 from llmos.programs.channel import Channel, Stopped
 from llmos.programs.dataset_operation import counter, finish, reader_of, size_of
 from llmos.programs.dataset_operation import rows_of as rows_in
 from llmos.programs.dataset_version import offer_child
-
-SOURCE = "feedback"  # the name of a row's other column with the id of its feedback
 
 
 def main(channel: Channel, job: Job) -> None:
@@ -41,16 +39,15 @@ def main(channel: Channel, job: Job) -> None:
             splits.setdefault(_text_id(hmac, stored), split)
         with open_feedback(Path(str(args["feedback"]))) as database:
             rows = list(rows_of(database, str(args["model"]), upto=int(args["upto"])))
-        chosen = choose_rows(rows, manifest.labels, splits, float(args.get("accuracy") or 0.0))
+        told = ToldRows(hmac, reader.task, reader.options)
+        chosen = told.choose(rows, manifest.labels, splits, float(args.get("accuracy") or 0.0))
         with DatasetWriter(Path(job.scratch) / "dataset", reader.task, options=reader.options) as writer:
             for split, stored in rows_in(reader):
                 on_rows(1)
                 better = chosen.train.get(_text_id(hmac, stored))
-                writer.add(split, stored if better is None else _with_value(stored, better))
+                writer.add(split, stored if better is None else told.in_place_of(stored, better))
             for split, text_id, row in _new_rows(chosen, splits):
-                many = bool(reader.options.get("multi_label"))
-                bare = LabelRow({"text": texts_of(row.input)}, (), SOURCE, row.id, many)
-                writer.add(split, _with_value(StoredRow(text_id, bare), row))
+                writer.add(split, told.stored(text_id, row))
             written = writer.finish()
     except Stopped:
         print("Stopped; nothing is kept", flush=True)
@@ -79,6 +76,42 @@ def _new_rows(chosen: ChosenRows, splits: dict[str, str]) -> list[tuple[str, str
     return [(split, text_id, row) for split, part in parts for text_id, row in part.items() if text_id not in splits]
 
 
-def _with_value(stored: StoredRow[Any], row: FeedbackRow) -> StoredRow[Any]:  # Any: as above
-    extra = {**stored.extra, SOURCE: row.id}
-    return replace(stored, row=with_label(stored.row, row.value), extra=extra)
+@dataclass(frozen=True, slots=True)
+class ToldRows:
+    """Feedback as rows of a dataset of this task and these options."""
+
+    hmac: RowHmac
+    task: str
+    options: Mapping[str, Json]
+
+    def choose(
+        self, rows: Sequence[FeedbackRow], labels: Sequence[str], splits: Mapping[str, str], accuracy: float
+    ) -> ChosenRows:
+        """Choose among what can be rows here; texts are the same where the rows' are, as words and as a text."""
+        family, usable = self._family, []
+        for row in rows:
+            made = family.row_of(self.options, row, None)
+            if made is not None:
+                usable.append(replace(row, text_id=_text_id(self.hmac, StoredRow("", made))))
+        held_out = {row.text_id for row in usable if row.is_held_out}
+        usable = [replace(row, is_held_out=row.text_id in held_out) for row in usable]
+        chosen = choose_rows(usable, family.known(labels), splits, accuracy, family.labels_in)
+        if len(rows) > len(usable):
+            chosen.left_out[UNUSED] = len(rows) - len(usable)
+        return chosen
+
+    def stored(self, text_id: str, row: FeedbackRow) -> StoredRow[Any]:  # Any: a row of the task's family
+        """A row of a text that the dataset does not have."""
+        return StoredRow(text_id, self._family.row_of(self.options, row, None), {SOURCE: row.id})
+
+    def in_place_of(self, stored: StoredRow[Any], row: FeedbackRow) -> StoredRow[Any]:  # Any: as above
+        """A row of the dataset, with what feedback says of its text."""
+        made = self._family.row_of(self.options, row, stored.row)
+        assert made is not None, "only rows that can be made are chosen"
+        return replace(stored, row=in_place_of(stored.row, made), extra={**stored.extra, SOURCE: row.id})
+
+    @property
+    def _family(self) -> ToldFamily:
+        found = told_family(self.task)
+        assert found is not None, f"an order for {self.task} is refused"
+        return found

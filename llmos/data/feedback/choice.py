@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from llmos.abi.echo import is_echo
@@ -12,6 +12,11 @@ from llmos.abi.json_type import Json
 
 LEAST_OF_LABEL = 5  # texts to learn of a label that the first rows do not have
 ECHO, RARE, KNOWN = "a model's own answers", "a new label with few rows", "a text that is measured on"
+
+
+def label_names(value: Json) -> list[str]:
+    """The labels that a value of a task with labels has."""
+    return [str(one) for one in value] if isinstance(value, list) else [str(value)]
 
 
 @dataclass(slots=True)
@@ -24,12 +29,17 @@ class ChosenRows:
 
 
 def choose_rows(
-    rows: Sequence[FeedbackRow], labels: Iterable[str], splits: Mapping[str, str], accuracy: float
+    rows: Sequence[FeedbackRow],
+    labels: Iterable[str],
+    splits: Mapping[str, str],
+    accuracy: float,
+    labels_in: Callable[[Json], list[str]] = label_names,
 ) -> ChosenRows:
     """Choose among all rows on a model, the oldest first.
 
-    `labels` are those of the first rows; `splits` says in which split of them a text is. A text that is held out, or in
-    a split that is measured on, is never trained on; one that was trained on is never measured on.
+    `labels` are those of the first rows, `labels_in` those of a value; `splits` says in which split of them a text is.
+    A text that is held out, or in a split that is measured on, is never trained on; one that was trained on is never
+    measured on.
     """
     chosen = ChosenRows()
     echoes = echoing_senders(rows, accuracy)
@@ -43,7 +53,7 @@ def choose_rows(
             chosen.held_out[text_id] = row
         else:
             chosen.train[text_id] = row
-    _leave_rare(chosen, frozenset(labels))
+    _leave_rare(chosen, frozenset(labels), labels_in)
     chosen.left_out = +chosen.left_out
     return chosen
 
@@ -77,7 +87,7 @@ def _most_said(rows: Sequence[FeedbackRow]) -> FeedbackRow:
     return max(rows, key=lambda row: (counts[repr(row.value)], row.id))
 
 
-def _leave_rare(chosen: ChosenRows, labels: frozenset[str]) -> None:
+def _leave_rare(chosen: ChosenRows, labels: frozenset[str], labels_in: Callable[[Json], list[str]]) -> None:
     """Leave out labels that the first rows do not have, until enough texts to learn have them."""
     counts = Counter(name for row in chosen.train.values() for name in labels_in(row.value))
     known = labels | {name for name, count in counts.items() if count >= LEAST_OF_LABEL}
@@ -87,8 +97,3 @@ def _leave_rare(chosen: ChosenRows, labels: frozenset[str]) -> None:
         for text_id in [text_id for text_id, row in part.items() if not known >= set(labels_in(row.value))]:
             del part[text_id]
             chosen.left_out[RARE] += 1
-
-
-def labels_in(value: Json) -> list[str]:
-    """The labels that a value has."""
-    return [str(one) for one in value] if isinstance(value, list) else [str(value)]

@@ -12,14 +12,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from llmos.abi.error import BadInput, Conflict, LlmosError
-from llmos.abi.feedback import FeedbackCounts
+from llmos.abi.feedback import LEARNED, FeedbackCounts
 from llmos.abi.gate import LEARNING_POLICY, GatePolicy
 from llmos.abi.json_type import Json
 from llmos.abi.learning import FEEDBACK, LearningState, LearnOrder, LearnStep, dataset_name, operation_of, rows_in
 from llmos.abi.model import DatasetManifest, Manifest
 from llmos.abi.process import Priority, Process, Spec, State
 from llmos.abi.recipe import ROW_FILES
-from llmos.abi.task import Family, spec_of
+from llmos.abi.task import spec_of, tasks_in
 from llmos.kernel.programs.learn_data import PROGRAM as LEARN_DATA
 from llmos.kernel.programs.retraining import interrupted_training
 from llmos.kernel.programs.train import PROGRAM as TRAIN
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from llmos.kernel.store.store import Store
 
 RETRY_S = 30.0  # until a process that something has interrupted goes on
-LEARNED = (Family.LABELS,)  # families of tasks whose feedback becomes rows
 log = logging.getLogger(__name__)
 
 
@@ -233,9 +232,10 @@ def root_of(promoted: Manifest, store: Store) -> str:
 def check_learnable(promoted: Manifest) -> None:
     """BadInput unless feedback on such a model becomes rows, labels that nobody has checked aside."""
     if spec_of(promoted.task).family not in LEARNED:
+        able = ", ".join(name for family in LEARNED for name in tasks_in(family))
         raise BadInput(
-            f"{promoted.ref} does {promoted.task}, whose feedback is kept and not learned from yet. Tasks with labels "
-            "of whole texts are: classify",
+            f"{promoted.ref} does {promoted.task}, whose feedback is kept and not learned from. Tasks that learn from "
+            f"feedback are: {able}",
             task=promoted.task,
         )
     recipe = promoted.lineage.get("recipe") or {}
