@@ -47,7 +47,7 @@ def main(channel: Channel, job: Job) -> None:
                 better = chosen.train.get(_text_id(hmac, stored))
                 writer.add(split, stored if better is None else told.in_place_of(stored, better))
             for split, text_id, row in _new_rows(chosen, splits):
-                writer.add(split, told.stored(text_id, row))
+                writer.add(split, told.new_row(text_id, row))
             written = writer.finish()
     except Stopped:
         print("Stopped; nothing is kept", flush=True)
@@ -100,7 +100,7 @@ class ToldRows:
             chosen.left_out[UNUSED] = len(rows) - len(usable)
         return chosen
 
-    def stored(self, text_id: str, row: FeedbackRow) -> StoredRow[Any]:  # Any: a row of the task's family
+    def new_row(self, text_id: str, row: FeedbackRow) -> StoredRow[Any]:  # Any: a row of the task's family
         """A row of a text that the dataset does not have."""
         return StoredRow(text_id, self._family.row_of(self.options, row, None), {SOURCE: row.id})
 

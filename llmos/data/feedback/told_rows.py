@@ -46,12 +46,12 @@ def told_family(task: str) -> ToldFamily | None:
     return FAMILIES.get(spec_of(task).family)
 
 
-def _labelled(options: Options, told: FeedbackRow, before: Row | None) -> Row:
+def _label_row(options: Options, told: FeedbackRow, before: Row | None) -> Row:
     bare = LabelRow({"text": texts_of(told.input)}, (), SOURCE, told.id, bool(options.get("multi_label")))
     return with_label(before if isinstance(before, LabelRow) else bare, told.value)
 
 
-def _tagged(options: Options, told: FeedbackRow, before: Row | None) -> Row:
+def _tag_row(options: Options, told: FeedbackRow, before: Row | None) -> Row:
     """Words with tags; a span that parts a word is learned as whole words, and measured on its characters."""
     words = words_of(told.input)
     spans = [CharSpan(one["start"], one["end"], one["label"]) for one in told.value]
@@ -63,7 +63,7 @@ def _tagged(options: Options, told: FeedbackRow, before: Row | None) -> Row:
     return TagRow({"tokens": tokens}, tags, SOURCE, told.id, words.text, places)
 
 
-def _written(options: Options, told: FeedbackRow, before: Row | None) -> Row | None:
+def _text_row(options: Options, told: FeedbackRow, before: Row | None) -> Row | None:
     form = form_asked(options)
     said = told.answer if isinstance(told.answer, str) and told.answer.strip() else None
     if told.kind == "score":
@@ -87,9 +87,9 @@ def _span_kinds(labels: Iterable[str]) -> frozenset[str]:
 
 
 FAMILIES: Mapping[Family, ToldFamily] = {
-    Family.LABELS: ToldFamily(_labelled, label_names, frozenset),
-    Family.TAGS: ToldFamily(_tagged, _span_labels, _span_kinds),
-    Family.TEXT: ToldFamily(_written),
+    Family.LABELS: ToldFamily(_label_row, label_names, frozenset),
+    Family.TAGS: ToldFamily(_tag_row, _span_labels, _span_kinds),
+    Family.TEXT: ToldFamily(_text_row),
 }
 
 

@@ -26,14 +26,14 @@ def page(state: MonitorState, looks: Sequence[LookRecord]) -> str:
     return environment.from_string(template).render(
         s=state,
         word=WORDS.get(state.status, state.status),
-        said=_said(state),
+        said=_sentence(state),
         plots=plots,
         time=_time,
         budget=FALSE_ALARMS_A_WEEK,
     )
 
 
-def _said(state: MonitorState) -> str:
+def _sentence(state: MonitorState) -> str:
     drifting = [one.signal.replace("_", " ") for one in state.signals if one.is_drifting]
     if drifting:
         return f"They differ by {', '.join(drifting)}."

