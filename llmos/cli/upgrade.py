@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from llmos import __version__
 from llmos.abi.error import BadInput, LlmosError, Missing, Unavailable
 from llmos.abi.process import State
 from llmos.cli.client import box
@@ -77,17 +81,37 @@ def upgrade(
             "This environment has no pip: it was made by uv or pipx. Install the new llmos with that, for example "
             f"`uv tool install --force {source}`, then: llmos restart"
         )
+    install = Installation(
+        source.resolve(), None if wheels is None else wheels.resolve(), is_same=version == __version__
+    )
     daemon = daemon_of(home)
     if daemon is None:
-        _install(source, wheels)
+        install.run()
         say(f"llmos {version} is installed. Start it: llmos up")
         return
-    with daemon:
-        _replace(daemon, source, wheels, home)
+    note("asking pip whether it can be installed")
+    install.check()
+    with daemon, ending_in_order():
+        _replace(daemon, install, home)
     _say_state()
 
 
-def _replace(daemon: OsProcess, source: Path, wheels: Path | None, home: Path) -> None:
+@contextmanager
+def ending_in_order() -> Iterator[None]:
+    """Inside this block, a terminal that closes or a kill ends it as Ctrl-C does: what was stopped is started again."""
+
+    def end(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _replace(daemon: OsProcess, install: Installation, home: Path) -> None:
     """Stop, install, start; where the installation fails, what was there is started again."""
     launch = launch_of(daemon.os_pid)
     unit = _unit_of(launch)
@@ -97,8 +121,8 @@ def _replace(daemon: OsProcess, source: Path, wheels: Path | None, home: Path) -
     else:
         unit.stop()
     try:
-        _install(source, wheels)
-    except LlmosError:
+        install.run()
+    except (LlmosError, KeyboardInterrupt):
         note("it was not installed; what was there is started again")
         raise
     finally:
@@ -164,16 +188,32 @@ def _check_new_code(source: Path, home: Path) -> str:
     return done.stdout.strip()
 
 
-def _install(source: Path, wheels: Path | None) -> None:
-    flags = [] if wheels is None else ["--no-index", "--find-links", str(wheels)]
-    words = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--upgrade", *flags]
-    note(f"installing {source}")
-    done = _run([*words, str(source)])
-    if done.returncode:
-        raise Unavailable(f"pip did not install {source}: {' '.join(done.stderr.split())}", path=str(source))
-    same = [*words, "--force-reinstall", "--no-deps", str(source)]  # other code may have the same version
-    if (again := _run(same)).returncode:
-        raise Unavailable(f"pip did not install {source}: {' '.join(again.stderr.split())}", path=str(source))
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """pip's installation of a source; `wheels` is the folder to take everything from, without the network."""
+
+    source: Path
+    wheels: Path | None
+    is_same: bool  # as the version that is there: pip leaves that alone, although the code may be another
+
+    def check(self) -> None:
+        """Raise Unavailable if pip cannot find all that it needs; nothing is changed."""
+        self._pip("--dry-run")
+
+    def run(self) -> None:
+        note(f"installing {self.source}")
+        self._pip()
+        if self.is_same:
+            self._pip("--force-reinstall", "--no-deps")
+
+    def _pip(self, *more: str) -> None:
+        flags = [] if self.wheels is None else ["--no-index", "--find-links", str(self.wheels)]
+        words = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--upgrade", *flags, *more]
+        done = _run([*words, str(self.source)])
+        if done.returncode:
+            raise Unavailable(
+                f"pip does not install {self.source}: {' '.join(done.stderr.split())}", path=str(self.source)
+            )
 
 
 def _run(words: Sequence[str], environ: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:

@@ -1,10 +1,14 @@
 """restart and upgrade: what is checked before anything is stopped. Whole upgrades are in tests/acceptance."""
 
+import os
+import signal
 import zipfile
 
 import pytest
 
+from llmos.abi.error import Unavailable
 from llmos.cli.main import run_verb
+from llmos.cli.upgrade import Installation, ending_in_order
 from llmos.kernel.home_format import FORMAT, PAGE
 
 FORMATS = """
@@ -68,3 +72,54 @@ def test_a_start_on_a_home_of_a_later_format_is_refused(llmos, tmp_path):
     (tmp_path / "home" / PAGE).write_text(f'{{"format": {FORMAT + 1}, "version": "9.0"}}')
     code, _, error = llmos("key", "ls")
     assert (code, "9.0" in error) == (1, True)
+
+
+@pytest.fixture
+def installable(tmp_path):
+    """A whole wheel that nobody wants to install, for pip to look at."""
+
+    def make(*needs):
+        info = "llmos-9.0.dist-info"
+        said = ["Metadata-Version: 2.1", "Name: llmos", "Version: 9.0", *(f"Requires-Dist: {one}" for one in needs)]
+        files = {
+            "llmos/__init__.py": '__version__ = "9.0"\n',
+            "llmos/kernel/__init__.py": "",
+            "llmos/kernel/home_format.py": FORMATS,
+            f"{info}/METADATA": "\n".join(said) + "\n",
+            f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        }
+        files[f"{info}/RECORD"] = "".join(f"{name},,\n" for name in [*files, f"{info}/RECORD"])
+        return wheel(tmp_path / "llmos-9.0-py3-none-any.whl", files)
+
+    return make
+
+
+def test_pip_is_asked_before_anything_is_stopped(tmp_path, installable):
+    installable()
+    Installation(tmp_path / "llmos-9.0-py3-none-any.whl", tmp_path, is_same=False).check()
+    installable("llmos-needs-what-nobody-has==1.0")
+    with pytest.raises(Unavailable, match="llmos-needs-what-nobody-has"):
+        Installation(tmp_path / "llmos-9.0-py3-none-any.whl", tmp_path, is_same=False).check()
+
+
+def test_a_source_may_be_named_from_the_folder_that_one_is_in(llmos, tmp_path, installable, monkeypatch):
+    installable("llmos-needs-what-nobody-has==1.0")
+    monkeypatch.chdir(tmp_path)
+    code, _, error = llmos("upgrade", "./llmos-9.0-py3-none-any.whl", "--wheels", ".")
+    assert (code, "llmos-needs-what-nobody-has" in error) == (1, True)  # pip has read the wheel
+
+
+def killed(number, steps):
+    try:
+        os.kill(os.getpid(), number)
+        signal.sigtimedwait([], 5)
+    finally:
+        steps.append("started again")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_kill_in_the_midst_ends_as_an_interrupt_so_that_all_is_started_again(number):
+    before, steps = signal.getsignal(number), []
+    with pytest.raises(KeyboardInterrupt), ending_in_order():
+        killed(number, steps)
+    assert (steps, signal.getsignal(number)) == (["started again"], before)

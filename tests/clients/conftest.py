@@ -20,6 +20,7 @@ import pytest
 TREE = Path(__file__).parents[2]
 PYTHON = TREE / ".venv" / "bin" / "python"
 MAIN = "from llmos.cli.main import main; main()"
+EXACT = {"LLMOS_DTYPE": "float32"}  # in bfloat16 an answer may change with what is computed beside it
 STARTERS = ("minilm", "smollm2")
 DELIVERY = (
     *("Where is my parcel?", "My order has not arrived", "The package was left outside", "The parcel is late again"),
@@ -82,7 +83,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         sock.bind(("127.0.0.1", 0))
         port = sock.getsockname()[1]
     home = tmp_path_factory.mktemp("home")
-    llmos = _command({**os.environ, "LLMOS_HOME": str(home), "LLMOS_PORT": str(port), "PYTHONPATH": str(TREE)})
+    llmos = _command({**os.environ, "LLMOS_HOME": str(home), "LLMOS_PORT": str(port), "PYTHONPATH": str(TREE), **EXACT})
     llmos("up")
     try:
         for starter in STARTERS:
