@@ -86,6 +86,7 @@ class Config:
     request_log_text: bool = False
     request_log_days: int = 30
     recent_calls_bytes: int = 16 * 1024 * 1024
+    rollout_texts: bool = False
     usage_days: int = 400
     tls_cert: Path | None = None
     tls_key: Path | None = None
@@ -348,6 +349,13 @@ SETTINGS: tuple[Setting, ...] = (
         "a whole number of bytes from 0",
         "Memory for the inputs and answers of recent calls, so that feedback may name a call instead of its input; 0: "
         "none. They are not written to the disk",
+    ),
+    Setting(
+        "rollout_texts",
+        _flag,
+        "true or false",
+        "Keep the texts on which two versions in a rollout disagree, so that people label them; except of calls with "
+        "`store: false`",
     ),
     Setting(
         "usage_days",

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from llmos.abi.disagreement import CallOrigin
 from llmos.abi.error import BadInput, Fault
 from llmos.abi.json_type import Json
 from llmos.abi.process import Priority
@@ -49,7 +50,8 @@ class CallRequest:
     """A client's request to a model, by name or ref: inputs, answered in order within `timeout_s` seconds.
 
     None as `task` or `engine` means the model's own. `priority` decides who goes first among waiting calls. `rollout`
-    is the one that chose the version and counts the call; `is_copy` marks one whose answer nobody waits for.
+    is the one that chose the version and counts the call, and `origin` says whose it is; `is_copy` marks one whose
+    answer nobody waits for.
     """
 
     model: str
@@ -61,6 +63,7 @@ class CallRequest:
     engine: str | None = None
     rollout: str = ""
     is_copy: bool = False
+    origin: CallOrigin | None = None
     operation: Operation = Operation.ANSWER
 
 
@@ -77,7 +80,8 @@ class CallTimes:
     """Where the time of a call went, in seconds. Each stage is filled in by who knows it, on the call's way back.
 
     `queue_s` until its process had it; `tokenize_s` for checks, rendering and tokens; `batch_s` until its first pass
-    began; `compute_s` from then on without `parse_s`, in which the model's numbers became answers.
+    began; `compute_s` from then on without `parse_s`, in which the model's numbers became answers. `is_cold`: its
+    process was still starting when it came.
     """
 
     queue_s: float = 0.0
@@ -85,6 +89,7 @@ class CallTimes:
     batch_s: float = 0.0
     compute_s: float = 0.0
     parse_s: float = 0.0
+    is_cold: bool = False
 
 
 @dataclass(frozen=True, slots=True)

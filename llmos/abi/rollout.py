@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import pairwise
 
+from llmos.abi.disagreement import DisagreementState
 from llmos.abi.error import BadInput
 from llmos.abi.rollout_guard import GuardMeasure, RolloutGuard, check_guards, default_guards
 from llmos.abi.task import Family
@@ -169,6 +170,7 @@ class RolloutView:
     guards: tuple[GuardState, ...] = ()
     copies: dict[str, int] = field(default_factory=dict)  # made, dropped, failed; since the daemon's start
     earlier: tuple[Rollout, ...] = ()  # ended ones of this name, the newest first
+    disagreements: DisagreementState = field(default_factory=DisagreementState)
 
 
 def plan_of(

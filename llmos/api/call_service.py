@@ -17,6 +17,7 @@ from starlette.types import Scope
 
 from llmos.abi.call import CallRequest, CallTimes, Chunk, Operation, Tokens
 from llmos.abi.call_record import answers_of, join_pieces, user_of
+from llmos.abi.disagreement import CallOrigin
 from llmos.abi.error import (
     BadInput,
     Cancelled,
@@ -181,6 +182,8 @@ class CallApi:
         visit, held = visit_of(request.scope), 0
         if visit is not None:
             wanted, held = _take(visit, wanted, request)
+        if wanted.call.rollout:
+            wanted = _with_origin(wanted, request.scope)
         try:
             with Attended(request.scope, request.receive), self._count_call(wanted, request.scope, held) as counted:
                 return self._note(wanted, counted.count_piece(await self._calls.answer(wanted.call)))
@@ -353,6 +356,13 @@ def _take(visit: Visit, wanted: Wanted, request: Request) -> tuple[Wanted, int]:
     """The call as the request's key may make it, and the tokens that it holds."""
     call, held = visit.take_call(wanted.call, request.scope["share"].size_bytes)
     return wanted if call is wanted.call else replace(wanted, call=call), held
+
+
+def _with_origin(wanted: Wanted, scope: Scope) -> Wanted:
+    """The call that a rollout counts, with whose it is and whether its text may be kept."""
+    call_id, key = scope.get("call_id") or "", scope.get("key") or ""
+    origin = CallOrigin(call_id, wanted.user, key, wanted.store is not False)
+    return replace(wanted, call=replace(wanted.call, origin=origin))
 
 
 def without_unset(said: dict[str, Json]) -> dict[str, Json]:

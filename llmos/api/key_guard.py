@@ -23,7 +23,15 @@ RANK = {priority: rank for rank, priority in enumerate(Priority)}  # 0 goes firs
 MOST_ESTIMATED = 8_192  # tokens of an answer: `max_tokens` may also say "as many as fit"
 BYTES_A_TOKEN = 4  # of a request's body, for the estimate that a call holds until it ends
 MODELS = "/v1/models/"
-READ_WITH = ("base", "model", "models", "teacher", "translators", "writer")  # arguments of processes that name models
+READ_WITH = (
+    "base",
+    "disagreements",
+    "model",
+    "models",
+    "teacher",
+    "translators",
+    "writer",
+)  # arguments of processes that name models
 SEES_ALL = (KeyScope.DATA, KeyScope.ADMIN)
 WHAT = ("limit", "remaining", "reset")  # of OpenAI's headers
 OWN = "own_key"  # in the scope of a request of a process, without a connection: the id of the key it is for, or ""

@@ -8,6 +8,8 @@ from contextlib import aclosing
 import msgspec
 from starlette.requests import Request
 
+from llmos.abi.call_record import user_of
+from llmos.abi.disagreement import Disagreement
 from llmos.abi.error import LlmosError
 from llmos.abi.json_type import Json
 from llmos.abi.key import KeyScope
@@ -16,6 +18,7 @@ from llmos.abi.wire import to_plain
 from llmos.api.call_service import without_unset
 from llmos.api.endpoint import Bodies, Endpoint, Reply, reply
 from llmos.api.errors import CREATED, shape_of
+from llmos.api.query import Query, asked_of
 from llmos.api.stream import EVENTS, ServerSentEvents, event
 from llmos.kernel.interface import KernelInterface
 
@@ -38,7 +41,19 @@ class RolloutRequest(msgspec.Struct, forbid_unknown_fields=True):
     promote: bool | None = None
 
 
+class DisagreementList(msgspec.Struct):
+    """Texts on which two versions disagreed, the newest first."""
+
+    data: list[Disagreement]
+    object: str = "list"
+
+
 START = msgspec.json.Decoder(RolloutRequest)
+MOST_ROWS = 1_000
+QUERY = (
+    Query("user", "Only texts of this user's calls.", "string"),
+    Query("limit", f"At most this many, the newest first (default 20, at most {MOST_ROWS:,}).", "integer"),
+)
 
 
 class Rollouts:
@@ -52,6 +67,7 @@ class Rollouts:
         path = "/v1/models/{name}/rollout"
         start, show = "Try a version on live traffic", "Show the rollout under way, else the last one"
         stop = "End a rollout: all calls go to the promoted version again"
+        texts = "The texts that are kept on which versions of this name disagreed in rollouts"
         follow = "Follow a rollout: how it stands now, and after each change, until it has ended"
         return [
             Endpoint(
@@ -59,6 +75,15 @@ class Rollouts:
             ),
             Endpoint("GET", path, self.show, show, gives=RolloutView, scope=KeyScope.MODELS),
             Endpoint("DELETE", path, self.stop, stop, gives=RolloutView, scope=KeyScope.MODELS),
+            Endpoint(
+                "GET",
+                f"{path}/disagreements",
+                self.disagreements,
+                texts,
+                gives=DisagreementList,
+                query=QUERY,
+                scope=KeyScope.DATA,
+            ),
             Endpoint(
                 "GET", f"{path}/events", self.follow, follow, gives=RolloutView, media=EVENTS, scope=KeyScope.MODELS
             ),
@@ -78,6 +103,11 @@ class Rollouts:
         name = request.path_params["name"]
         self._rollouts.get(name)  # raises while the status is not sent yet
         return ServerSentEvents(_views(self._rollouts.watch(name)))
+
+    async def disagreements(self, request: Request) -> Reply:
+        asked = asked_of(request)
+        user, limit = user_of(asked.get("user")), min(asked.get("limit", 20), MOST_ROWS)
+        return reply(DisagreementList(await self._rollouts.disagreements(request.path_params["name"], user, limit)))
 
     async def stop(self, request: Request) -> Reply:
         return reply(to_plain(await self._rollouts.stop(request.path_params["name"])))

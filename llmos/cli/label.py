@@ -45,18 +45,24 @@ def label(
     second: Annotated[
         bool, typer.Option("--second-opinion", help="Ask about rows that others have answered, without suggestions.")
     ] = False,
+    disagreements: Annotated[
+        str | None,
+        typer.Option(help="Ask about texts on which this model's versions disagreed in rollouts (default: --model's)."),
+    ] = None,
     pairs: Set = None,
     as_json: AsJson = False,
 ) -> None:
     """Ask for labels of the rows that are worth most, put them into a new version, and train a model with them."""
     settings = settings_of(pairs or [])
-    plan = LabelPlan(by or getpass.getuser(), n, strategy, split, base, model, retrain, settings, second)
+    plan = LabelPlan(by or getpass.getuser(), n, strategy, split, base, model, retrain, settings, second, disagreements)
     with box() as client:
         if answers is not None:
             _put(client, ref, answers, plan, as_json=as_json)
         elif queue:
             asked = plan.by if second else None
-            found = client.queue_dataset(ref, n=n, strategy=strategy, base=base, model=model, second=asked)
+            found = client.queue_dataset(
+                ref, n=n, strategy=strategy, base=base, model=model, second=asked, disagreements=disagreements
+            )
             _show_queue(found, as_json=as_json)
         else:
             given = AnswerFile(_folder() / f"{client.dataset(ref).name}.jsonl")
@@ -74,6 +80,7 @@ def _put(client: Client, ref: str, answers: str, plan: LabelPlan, *, as_json: bo
         model=plan.model,
         retrain=plan.retrain,
         base=plan.base,
+        disagreements=plan.disagreements,
         wait=False,
         **plan.settings,
     )

@@ -35,6 +35,7 @@ class LabelPlan:
     retrain: int | None = None
     settings: dict[str, Json] = field(default_factory=dict)
     is_second: bool = False  # rows that others have answered, in place of rows without labels
+    disagreements: str | None = None  # the model on whose rollouts' disagreements labels are asked too
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,7 @@ def exchange(
                     model=plan.model,
                     retrain=plan.retrain,
                     base=plan.base,
+                    disagreements=plan.disagreements,
                     on_progress=on_progress,
                     **plan.settings,
                 )
@@ -83,7 +85,7 @@ def exchange(
             finally:
                 given.end_sending(arrived=arrived)
         queue = None
-        if wants_rows and (plan.is_second or client.labelling(ref).unlabelled):
+        if wants_rows and (plan.is_second or plan.disagreements or client.labelling(ref).unlabelled):
             queue = client.queue_dataset(
                 ref,
                 n=plan.n,
@@ -92,6 +94,7 @@ def exchange(
                 model=plan.model,
                 without=without,
                 second=plan.by if plan.is_second else None,
+                disagreements=plan.disagreements,
                 on_progress=on_progress,
             )
     except LlmosError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from llmos.abi.disagreement import EXTRA
 from llmos.abi.json_type import Json
 from llmos.abi.labelling import LabellingState
 
@@ -13,7 +14,14 @@ def row_lines(row: Json, labels: list[str], number: int) -> list[str]:
     words = row.get("tokens")
     shown = row["text"] if words is None else " ".join(f"{at}:{word}" for at, word in enumerate(words))
     suggested = suggestions_line(row["suggestions"], labels, words)
-    return [f"\n[{number}] {shown}", *([f"  {suggested}"] if suggested else [])]
+    lines = [f"\n[{number}] {shown}", *([f"  {suggested}"] if suggested else [])]
+    if answers := row.get(EXTRA, {}).get("answers"):
+        lines.append("  " + ", ".join(f"{ref} said {_said(value)}" for ref, value in answers.items()))
+    return lines
+
+
+def _said(value: Json) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def suggestions_line(suggestions: list[Json], labels: list[str], words: list[str] | None) -> str:

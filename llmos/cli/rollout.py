@@ -111,6 +111,7 @@ def _show(view: RolloutView) -> None:
     say()
     for one in rollout.history:
         say(_entry(one.at, one.what, one.share, one.reason))
+    say(view.disagreements.sentence)
     if view.copies:
         note(", ".join(f"{count:,} copies {what}" for what, count in view.copies.items()))
 

@@ -15,7 +15,7 @@ WRITABLE = 0o022
 BY_ALL = 0o002
 ROOMS = (
     "asked", "batches", "blobs", "checks", "datasets", "downloads", "evaluations", "feedback", "fine_tuning", "logs",
-    "models", "names", "requests", "resident", "run", "scratch", "slos", "tracks", "uploads", "vectors",
+    "models", "names", "requests", "resident", "rollouts", "run", "scratch", "slos", "tracks", "uploads", "vectors",
 )  # fmt: skip
 RESTORING = "restoring.json"  # there while a backup is restored, and after a restore that was broken off
 PAGES = (

@@ -14,6 +14,7 @@ from llmos.abi.call import CallRequest, Chunk
 from llmos.abi.call_record import CallRecord, RequestFilter
 from llmos.abi.call_trace import CallTrace
 from llmos.abi.device import Device
+from llmos.abi.disagreement import Disagreement
 from llmos.abi.feedback import FeedbackRow
 from llmos.abi.fine_tuning import FineTuningJob, JobEvent, JobRequest
 from llmos.abi.gate import Gate
@@ -269,7 +270,7 @@ class RequestsInterface(Protocol):
         ...
 
     async def erase(self, user: str) -> int:
-        """Delete every record of this user, in memory and in the log; returns how many the log had."""
+        """Delete every record of this user, in memory, the log and disagreements; returns how many the files had."""
         ...
 
 
@@ -338,6 +339,10 @@ class RolloutsInterface(Protocol):
 
     def watch(self, name: str) -> AsyncGenerator[RolloutView, None]:
         """The view now, and after each change, until the rollout has ended."""
+        ...
+
+    async def disagreements(self, name: str, user: str, limit: int) -> list[Disagreement]:
+        """The newest texts that are kept on which versions of this name disagreed."""
         ...
 
     def observe_feedback(self, name: str, version: int, score: float, answer: str = "") -> bool:

@@ -60,6 +60,7 @@ from llmos.kernel.programs import traits_of
 from llmos.kernel.programs.probe import probe_spec
 from llmos.kernel.registry import Registry
 from llmos.kernel.requests.request_service import RequestService
+from llmos.kernel.rollouts.disagreement_book import DisagreementBook
 from llmos.kernel.rollouts.rollout_service import RolloutService
 from llmos.kernel.slos.slo_service import FOLDER as SLOS
 from llmos.kernel.slos.slo_service import SloService
@@ -95,6 +96,7 @@ class Kernel:
     learning: FeedbackLearner
     keys: KeyService
     rollouts: RolloutService
+    disagreements: DisagreementBook
     usage: UsageService
     alerts: AlertService
     slos: SloService
@@ -174,6 +176,8 @@ class Kernel:
         self._compact()
         self._plug()
         await asyncio.to_thread(self.slos.start)
+        await self.disagreements.open()
+        self.requests.also_erase(self.disagreements.erase)
         self.monitoring.follow()
         self._supervisor.start(self._router, self._loop.post, self._take)
         devices = discover()
@@ -218,6 +222,9 @@ class Kernel:
         self.processes = ProcessService(config, table, store, self._loop, self._event_stream, clock)
         self._requests = ChildRequests(table, self.processes, supervisor.send)
         self.route_calls = RouteCalls(table, supervisor.send)
+        self.disagreements = DisagreementBook(
+            config.home, config.rollout_texts, lambda text: self.feedback.text_id(text), clock
+        )
         self._follow_ups = FollowUps(store, self.processes, lambda refs: self.models.remove_superseded(refs))
         self.rollouts = RolloutService(
             table,
@@ -225,6 +232,7 @@ class Kernel:
             self._loop,
             self._event_stream,
             lambda request: self.calls.answer(request),
+            self.disagreements,
             clock,
             self._steady,
         )
@@ -302,6 +310,7 @@ class Kernel:
         """End every child, trainers at a checkpoint; compact the journal; release everything."""
         await self.alerts.close()
         await self.rollouts.close()
+        await self.disagreements.close()
         await self.slos.close()
         await self._loop.ask(ev.DownAsked(self._clock()))
         async with contextlib.AsyncExitStack() as stack:

@@ -1,7 +1,8 @@
 """label-data: rows that people have answered move to a labelled split, with every answer beside them.
 
 Arguments: `data`, `answers` (a file of JSON lines), `name`, `split` (train by default; of rows that have one already,
-it stays).
+it stays), `disagreements` (a model: answers may be to texts on which its versions disagreed in rollouts), and the
+daemon's own `disagreements_file`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from llmos.data.byte_source import open_bytes
 from llmos.data.datasets.dataset_writer import DatasetWriter
 from llmos.data.datasets.stored_row import StoredRow
 from llmos.data.labelling.answers import ANSWERS, RowAnswers, agreement
+from llmos.data.labelling.disagreements import disagreement_rows
 from llmos.programs.channel import Channel, Stopped
 from llmos.programs.dataset_operation import counter, finish, reader_of, rows_of, size_of
 from llmos.programs.dataset_version import offer_child
@@ -54,6 +56,19 @@ def main(channel: Channel, job: Job) -> None:
                 else:
                     counts["passed over"] += 1
                     writer.add(split, answers.with_comments(stored))
+            for disputed in disagreement_rows(args, reader.task, is_multi=bool(reader.options.get("multi_label"))):
+                if disputed.id not in missing:
+                    continue
+                missing.discard(disputed.id)
+                if (row := answers.apply(disputed)) is not None:
+                    counts["labelled"] += 1
+                    writer.add(target, row)
+                    seen.append(_values(row))
+                else:
+                    counts["passed over"] += 1
+            if missing and args.get("disagreements") and len(missing) < len(answers.by_row):
+                counts["left out: their texts were erased, or gave way to newer ones"] += len(missing)
+                missing = set()
             if missing:
                 shown = ", ".join(sorted(missing)[:SHOWN])
                 raise BadInput(

@@ -1,8 +1,9 @@
 """queue-data: orders a dataset's unlabelled rows by what their labels would be worth, with a suggestion for each.
 
 Arguments: `data`, `base`, `model` (whose newest version is asked as well), `n`, `strategy`, `seed`, `without` (ids that
-are being answered already), `second` (a person, who is asked about rows that others have answered); the daemon's own
-are `reports`, where the process's result is kept, and `vectors`, where those of the rows are.
+are being answered already), `second` (a person, who is asked about rows that others have answered), `disagreements` (a
+model, on whose rollouts' disagreements labels are asked too). The daemon's own are `disagreements_file`, `reports`,
+where the process's result is kept, and `vectors`, where those of the rows are.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from llmos.abi.disagreement import EXTRA
 from llmos.abi.frame import Job, ModelPath
 from llmos.abi.json_type import Json
 from llmos.abi.labelling import labels_to_learn
@@ -31,6 +33,7 @@ from llmos.abi.task import Family, spec_of
 from llmos.data.dataset import training_keys
 from llmos.data.datasets.stored_row import StoredRow
 from llmos.data.labelling.acquisition import choose_rows, shortlist, some_sentences
+from llmos.data.labelling.disagreements import disagreement_rows, new_rows
 from llmos.data.labelling.second_opinion import second_opinions
 from llmos.data.splits import key_of
 from llmos.evaluation.evaluator import Evaluator, load_evaluator
@@ -62,13 +65,16 @@ def main(channel: Channel, job: Job) -> None:
     without = frozenset(args.get("without") or ())
     strategy, count, seed = str(args["strategy"]), int(args["n"]), int(args.get("seed") or SEED)
     splits: dict[str, list[Stored]] = {name: [] for name in reader.splits}
+    disputed = disagreement_rows(args, manifest.task, is_multi=bool(manifest.options.get("multi_label")))
+    known = set(without)
     try:
         on_rows = counter(channel, "read", size_of(job, ref))
         for split, stored in rows_of(reader):
             on_rows(1)
+            known.add(stored.id)
             if split != UNLABELLED or stored.id not in without:
                 splits[split].append(stored)
-        every = splits.pop(UNLABELLED, [])
+        every = [*splits.pop(UNLABELLED, []), *new_rows(disputed, known)]
         unlabelled, pool = len(every), some_sentences(manifest.task, every, max(MOST_SENTENCES, 2 * count))
         torch.set_num_threads(1)
         encoder = _encoder(channel, job)
@@ -243,4 +249,5 @@ def _estimate_json(estimate: Estimate | None) -> Json:
 def _row(stored: Stored, found: Beliefs, at: int) -> dict[str, Json]:
     words = {"tokens": stored.row.input["tokens"]} if "tokens" in stored.row.input else {}
     suggestions = [{"value": one.value, "confidence": one.confidence} for one in found.suggestions_of(at)]
-    return {"id": stored.id, "text": " | ".join(stored.row.texts), **words, "suggestions": suggestions}
+    disputed = {EXTRA: stored.extra[EXTRA]} if EXTRA in stored.extra else {}
+    return {"id": stored.id, "text": " | ".join(stored.row.texts), **words, "suggestions": suggestions, **disputed}

@@ -16,6 +16,7 @@ from llmos.abi.api_types import DiskUse, JournalSnapshot, Model, Status, Verifie
 from llmos.abi.batch import BatchInfo
 from llmos.abi.check_marks import CheckSummary
 from llmos.abi.device import Device
+from llmos.abi.disagreement import Disagreement
 from llmos.abi.error import BadInput, BadSetting
 from llmos.abi.gate import SUITE, Gate
 from llmos.abi.json_type import Json
@@ -190,6 +191,11 @@ def start_rollout(name: str, candidate: int | str, asked: Mapping[str, Json]) ->
     number = int(str(candidate).rpartition(":")[2]) if str(candidate).rpartition(":")[2].isdecimal() else candidate
     body = {"candidate": number, **{key: value for key, value in asked.items() if value is not None}}
     return Request("POST", f"/v1/models/{quote(name)}/rollout", _one(RolloutView), body)
+
+
+def disagreements(name: str, user: str | None, limit: int | None) -> Request[list[Disagreement]]:
+    asked = {key: str(value) for key, value in (("user", user), ("limit", limit)) if value is not None}
+    return Request("GET", f"/v1/models/{quote(name)}/rollout/disagreements", _many(Disagreement), query=asked)
 
 
 def stop_rollout(name: str) -> Request[RolloutView]:

@@ -17,6 +17,7 @@ from llmos.abi.api_types import Damage, DiskUse, JournalSnapshot, ModelView, Sta
 from llmos.abi.call import Call, CallRequest, Chunk, Operation, check_inputs
 from llmos.abi.capability import allowed_tasks, capabilities_of
 from llmos.abi.device import Device, Lease, LeaseKind
+from llmos.abi.disagreement import CallOrigin, Disagreement
 from llmos.abi.engine import DEFAULT, engine_of
 from llmos.abi.error import (
     Conflict,
@@ -367,6 +368,7 @@ class MemoryCalls:
         self.asked: list[Call] = []
         self.cancelled: list[int] = []
         self.unloaded: list[str] = []
+        self.origins: list[CallOrigin | None] = []  # of the calls, by a rollout
         self.engines: list[str] = []  # that were to answer the calls
         self.gate: asyncio.Event | None = None
         self.queue_times = Histogram(QUEUE_S)  # here nobody waits
@@ -410,6 +412,7 @@ class MemoryCalls:
 
     async def _chunks(self, request: CallRequest, *, is_stream: bool) -> AsyncGenerator[Chunk, None]:
         inputs, params, priority = request.inputs, request.params, request.priority
+        self.origins.append(request.origin)
         check_inputs(inputs, params)
         found = self._models.get(request.model).manifest
         self.engines.append(engine_of(found, request.engine))
@@ -455,6 +458,7 @@ class MemoryRollouts:
         self.live: dict[str, LiveRollout] = {}
         self.ended: dict[str, Rollout] = {}
         self.scores: list[tuple[str, int, float]] = []
+        self.differing: list[Disagreement] = []
         self._models = models
 
     def choose(self, model: str, user: str | None, inputs: Sequence[Json]) -> RoutedVersion | None:
@@ -484,6 +488,10 @@ class MemoryRollouts:
 
     async def watch(self, name: str) -> AsyncGenerator[RolloutView, None]:
         yield self.get(name)
+
+    async def disagreements(self, name: str, user: str, limit: int) -> list[Disagreement]:
+        found = [one for one in self.differing if one.model == name and user in ("", one.user)]
+        return found[:limit]
 
     def observe_feedback(self, name: str, version: int, score: float, answer: str = "") -> bool:
         self.scores.append((name, version, score))

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from llmos.abi.disagreement import Disagreement
+
 PATH = "/v1/models/support/rollout"
 
 
@@ -37,3 +41,26 @@ def test_the_answer_names_the_version_that_the_user_has(ask):
     assert named["model"] == "support:2"
     ask("DELETE", PATH)
     assert {ask("POST", "/v1/run", body).json()["model"] for body in bodies[:8]} == {"support:2"}
+
+
+def test_texts_on_which_versions_disagreed_are_listed(ask, kernel):
+    one = Disagreement(1, 1.5, "support", "classify", "t1", "too dear", {"support:1": "a", "support:2": "b"}, "r", "ab")
+    kernel.rollouts.differing = [replace(one, user="ann"), replace(one, id=2)]
+    found = ask("GET", f"{PATH}/disagreements?limit=5").json()["data"]
+    assert [(one["id"], one["text"], one["answers"]) for one in found] == [
+        (1, "too dear", {"support:1": "a", "support:2": "b"}),
+        (2, "too dear", {"support:1": "a", "support:2": "b"}),
+    ]
+    assert [one["user"] for one in ask("GET", f"{PATH}/disagreements?user=ann").json()["data"]] == ["ann"]
+
+
+def test_a_call_of_a_rollout_says_whose_it_is_and_whether_its_text_may_be_kept(ask, kernel):
+    body = {"model": "support", "input": "where is it", "user": "ann"}
+    ask("POST", "/v1/run", body)
+    assert kernel.calls.origins[-1] is None
+    ask("POST", PATH, {"candidate": 1, "mode": "ab"})
+    answer = ask("POST", "/v1/run", body)
+    origin = kernel.calls.origins[-1]
+    assert (origin.call, origin.user, origin.may_keep) == (answer.headers["x-request-id"], "ann", True)
+    ask("POST", "/v1/run", {**body, "store": False})
+    assert not kernel.calls.origins[-1].may_keep

@@ -36,6 +36,7 @@ def test_all_that_the_daemon_keeps_is_in_it_and_its_present_secret_is_not(tmp_pa
         f"{BATCHES}/batch_1.json",
         f"{BATCHES}/batch_1/output.jsonl",
         "fine_tuning/ftjob-1.json",
+        "rollouts/disagreements.db",
         "a_room_that_nobody_knows_yet/page.json",
     )
     for name in (*kept, LOCAL_KEY, "daemon.lock"):

@@ -9,12 +9,16 @@ from types import ModuleType
 
 import pytest
 
+from llmos.abi.disagreement import Disagreement
+from llmos.abi.disagreement_file import add_rows, open_disagreements
 from llmos.abi.error import BadInput, BadRow
 from llmos.abi.frame import Job, ModelPath
 from llmos.abi.json_type import Json
 from llmos.abi.model import DatasetManifest, Offer
+from llmos.abi.row_id import RowHmac, fold_text
 from llmos.abi.wire import from_plain
 from llmos.data.datasets.dataset_reader import DatasetReader
+from llmos.data.labelling.disagreements import disagreement_rows
 from llmos.programs import (
     augment_data,
     diff_data,
@@ -317,3 +321,63 @@ def test_an_export_is_a_file_with_its_digest_and_what_it_loses(shop, tmp_path):
     assert found["loses"]
     with fails_with(BadInput, key="format"):
         shop.run(export_data, data="tickets@1", format="conll")
+
+
+def disputed(shop: Shop, *texts: str) -> dict[str, str]:
+    """Texts on which versions of `support` disagreed, in the file; their ids by text."""
+    hmac = RowHmac(bytes.fromhex(KEY))
+    ids = {text: hmac.id_of(fold_text(text)) for text in texts}
+    answers: dict[str, Json] = {"support:1": "repair", "support:2": "billing"}
+    with open_disagreements(shop.folder / "disagreements.db") as database:
+        rows = [
+            Disagreement(0, 1.0, "support", "classify", ids[text], text, answers, "r1", "shadow", "req_1", user="ann")
+            for text in texts
+        ]
+        add_rows(database, rows)
+    return ids
+
+
+def answered(shop: Shop, values: dict[str, Json]) -> str:
+    file = shop.folder / "answers.jsonl"
+    file.write_text("\n".join(json.dumps({"id": row, "value": value, "by": "ada"}) for row, value in values.items()))
+    return str(file)
+
+
+def test_answers_to_disagreements_become_rows_that_say_where_they_are_from(shop: Shop):
+    known = "ticket number 3 is about this"
+    ids = disputed(shop, "my bill is wrong", "nobody knows this", known)
+    said = answered(shop, {ids["my bill is wrong"]: "billing", ids["nobody knows this"]: None})
+    of = {"disagreements": "support", "disagreements_file": str(shop.folder / "disagreements.db")}
+    shop.run(label_data, data="tickets@1", answers=said, name="tickets", **of)
+    ref = f"tickets@{shop.pid}"
+    assert shop.manifests[ref].splits == {"train": 61}
+    reader = DatasetReader(Path(shop.folders[ref]), shop.manifests[ref])
+    (row,) = [one for one in reader.rows("train") if one.id == ids["my bill is wrong"]]
+    assert (row.row.texts, row.row.labels) == (["my bill is wrong"], ("billing",))
+    told = row.extra["disagreement"]
+    assert (told["rollout"], told["call"], told["answers"]) == (
+        "r1",
+        "req_1",
+        {"support:1": "repair", "support:2": "billing"},
+    )
+    assert "ann" not in json.dumps(told)
+
+
+def test_a_dispute_that_was_erased_meanwhile_does_not_lose_the_other_answers(shop: Shop):
+    ids = disputed(shop, "my bill is wrong")
+    said = answered(shop, {ids["my bill is wrong"]: "billing", "0" * 16: "repair"})
+    of = {"disagreements": "support", "disagreements_file": str(shop.folder / "disagreements.db")}
+    shop.run(label_data, data="tickets@1", answers=said, name="tickets", **of)
+    assert "erased" in shop.message
+    assert shop.manifests[f"tickets@{shop.pid}"].splits == {"train": 61}
+    with fails_with(BadInput, dataset="tickets@1", ids=["0" * 16]):
+        shop.run(label_data, data="tickets@1", answers=answered(shop, {"0" * 16: "repair"}), name="tickets", **of)
+
+
+def test_disagreements_of_another_task_or_model_are_no_rows(shop: Shop):
+    disputed(shop, "my bill is wrong")
+    of = {"disagreements": "support", "disagreements_file": str(shop.folder / "disagreements.db")}
+    assert len(disagreement_rows(of, "classify", is_multi=False)) == 1
+    assert disagreement_rows(of, "tag", is_multi=False) == []
+    assert disagreement_rows({**of, "disagreements": "mood"}, "classify", is_multi=False) == []
+    assert disagreement_rows({"disagreements": "support"}, "classify", is_multi=False) == []

@@ -32,6 +32,7 @@ class PendingCall:
     was_sent: bool = False  # at any time, also if it waits again now
     has_begun: bool = False  # a piece of the answer is here, so it must not be asked again
     is_told: bool = False  # the caller has had a piece of it
+    is_cold: bool = False  # its process was still starting when it came
     crashes: int = 0
     size: int = 0  # inputs, answers or documents that it asks for
     done: int = 0  # of those: what its process has computed
@@ -238,6 +239,7 @@ class ServeProcess:
     waiting: CallQueue
     is_ready: bool = False
     is_returning: bool = False  # it was asked to restart, so its end is not a crash
+    is_new: bool = True  # it has not been ready yet, and not crashed either
     models: set[str] = field(default_factory=set)  # attached models
     attaching: set[str] = field(default_factory=set)
     sent: dict[int, PendingCall] = field(default_factory=dict)

@@ -126,12 +126,27 @@ class CallService:
             within_s = limit_s if timeout_s is None else min(limit_s, timeout_s)
             if self.router.waits_for_room(opened):
                 raise self._no_room(opened, within_s) from None
-            raise _timed_out(opened, self._table.process(opened.pid), within_s) from None
+            raise self._timed_out(opened, within_s) from None
         finally:
             self._deadlines.take_back(opened)
         if chunk.fault is not None and not opened.is_told:
             raise error_of(chunk.fault)
         return chunk
+
+    def _timed_out(self, opened: PendingCall, within_s: float) -> TimedOut:
+        """The error for a call without an answer; `cold_start` says that its process has not come yet, for no fault of
+        the model's."""
+        process = self._table.process(opened.pid)
+        is_coming = process.state is State.STARTING or (process.state is State.QUEUED and self._table.is_probing)
+        is_cold = opened.is_cold and not opened.was_sent and is_coming
+        return TimedOut(
+            f"No answer from {opened.call.model} within {within_s:g} s. Its process {process.pid} is "
+            f"{process.state}{': ' + process.reason if process.reason else ''}. See: llmos logs {process.pid}",
+            timeout_s=within_s,
+            model=opened.call.model,
+            pid=process.pid,
+            **({"cold_start": True} if is_cold else {}),
+        )
 
     def _no_room(self, opened: PendingCall, within_s: float) -> TimedOut:
         """The error for a call whose model found no memory within its timeout."""
@@ -178,6 +193,7 @@ class CallService:
                     f"No process for {target.model} within {limit_s:g} s. See: llmos ps",
                     model=target.model,
                     timeout_s=limit_s,
+                    cold_start=True,
                 ) from None
         return self.router.open(pid, call, deadline_at)
 
@@ -213,16 +229,6 @@ class CallService:
             return
         kind = LeaseKind.WEIGHTS if has_own_weights(manifest.method) else LeaseKind.ADAPTERS
         self._post(ev.AttachAsked(self._clock(), pid, model, kind, attached_bytes(manifest)))
-
-
-def _timed_out(opened: PendingCall, process: Process, within_s: float) -> TimedOut:
-    return TimedOut(
-        f"No answer from {opened.call.model} within {within_s:g} s. Its process {process.pid} is "
-        f"{process.state}{': ' + process.reason if process.reason else ''}. See: llmos logs {process.pid}",
-        timeout_s=within_s,
-        model=opened.call.model,
-        pid=process.pid,
-    )
 
 
 @dataclass(frozen=True, slots=True)

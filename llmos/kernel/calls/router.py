@@ -163,7 +163,7 @@ class Router:
         Busy if the queue is full.
         """
         server, now = self._servers[pid], self._clock()
-        opened = PendingCall(call, pid, now, deadline_at)
+        opened = PendingCall(call, pid, now, deadline_at, is_cold=server.is_new)
         server.waiting.put(opened, now)
         self._calls[call.call_id] = opened
         server.calls_of[call.model] += 1
@@ -194,6 +194,7 @@ class Router:
             if chunk.is_last:
                 if chunk.times is not None:
                     chunk.times.queue_s = opened.sent_at - opened.since
+                    chunk.times.is_cold = opened.is_cold
                 self._close(opened)
                 pids.add(opened.pid)
         for pid in pids:
@@ -217,7 +218,7 @@ class Router:
     def became_ready(self, pid: int) -> None:
         """The process has its base: send the queued calls."""
         server = self._servers[pid]
-        server.is_ready, server.is_returning = True, False
+        server.is_ready, server.is_returning, server.is_new = True, False, False
         server.models, server.used_at = {server.base}, self._clock()
         server.stays_since = server.used_at
         self._forward(server)
@@ -270,7 +271,7 @@ class Router:
         """The process will restart: it answers the calls that were sent, and new ones wait."""
         server = self._servers.get(pid)
         if server is not None:
-            server.is_ready, server.is_returning, server.is_yielding = False, True, False
+            server.is_ready, server.is_returning, server.is_yielding, server.is_new = False, True, False, True
             server.attaching = set()  # it requests them again after the restart
 
     def lost(self, pid: int, taking_in: Collection[int] = ()) -> None:
@@ -283,6 +284,10 @@ class Router:
         if server is None:
             return
         server.is_ready, server.models, server.attaching = False, set(), set()
+        server.is_new = server.is_returning
+        if not server.is_new:  # it has crashed: that its next start takes time is its own fault
+            for opened in self._open_calls(server):
+                opened.is_cold = False
         server.came_at, server.yielding, server.is_yielding = {}, set(), False
         suspects = server.sent.keys() & {*taking_in}
         for opened in list(server.sent.values()):
@@ -395,7 +400,8 @@ class Router:
 
 def late(opened: PendingCall) -> Fault:
     """The error for a call that timed out."""
-    return Fault(TimedOut.code, f"{opened.call.model} did not answer within the call's timeout_s")
+    cold = {"cold_start": True} if opened.is_cold and not opened.was_sent else {}
+    return Fault(TimedOut.code, f"{opened.call.model} did not answer within the call's timeout_s", cold)
 
 
 def _has_suspect_in_hand(server: ServeProcess) -> bool:

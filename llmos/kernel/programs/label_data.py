@@ -15,6 +15,7 @@ from llmos.abi.process import Process, Program, Spec
 from llmos.kernel.programs.arguments import Text, check_source
 from llmos.kernel.programs.datasets import DatasetProgram, pin_dataset, with_datasets, with_new_name
 from llmos.kernel.programs.declaration import AdmissionFacts, Arguments, PathRules
+from llmos.kernel.programs.disagreements import check_disagreements, with_disagreements
 from llmos.kernel.programs.retraining import check_retraining, follow_up
 from llmos.kernel.programs.traits import Traits
 
@@ -30,7 +31,8 @@ class LabelData(DatasetProgram):
     """Answers come as a file of JSON lines, or as upload:ID: they are in no argument, journal or log.
 
     `model` is trained on the new version when `retrain` labels more have come (0: never), by a recipe of `base` and
-    `settings`. One at a time, so that the answers of two people who ask of the same name are both kept.
+    `settings`. Answers may be to texts on which versions of `disagreements`, by default of `model`, disagreed in
+    rollouts. One at a time, so that the answers of two people who ask of the same name are both kept.
     """
 
     name = Program("label-data")
@@ -46,6 +48,7 @@ class LabelData(DatasetProgram):
         "retrain": int,
         "base": Text,
         "settings": dict[str, Json],
+        "disagreements": Text,
     }
 
     def check(self, spec: Spec, model: Manifest | None, facts: AdmissionFacts) -> Spec:
@@ -63,6 +66,7 @@ class LabelData(DatasetProgram):
                 value=split,
                 expected=list(SPLITS),
             )
+        check_disagreements(spec, facts.store.dataset(spec.args["data"]), facts.store)
         check_retraining(spec, facts)
         return with_new_name(spec, split_dataset_ref(spec.args["data"])[0])
 
@@ -75,6 +79,7 @@ class LabelData(DatasetProgram):
 
     def job(self, job: Job, store: Store, config: Config) -> Job:
         """Of a dataset named without a version, the newest one now: another's answers may have made one meanwhile."""
+        job = with_disagreements(job, config)
         args = dict(job.args)
         if not args.pop(NEWEST, False):
             return replace(job, args=args)

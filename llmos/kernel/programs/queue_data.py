@@ -18,6 +18,7 @@ from llmos.kernel.programs.arguments import Text, training_dataset
 from llmos.kernel.programs.check_data import EMBEDDING_BYTES, base_of
 from llmos.kernel.programs.datasets import DatasetProgram, pin_dataset, with_datasets, with_reports
 from llmos.kernel.programs.declaration import AdmissionFacts, Arguments
+from llmos.kernel.programs.disagreements import check_disagreements, with_disagreements
 from llmos.kernel.programs.retraining import check_apart, interrupted_training, newest_version, trainings_of
 from llmos.kernel.programs.superseded import superseded_candidates
 from llmos.kernel.programs.traits import Traits
@@ -34,7 +35,8 @@ class QueueData(DatasetProgram):
     """The base gives vectors; the rows that have labels train a head on them in seconds.
 
     The newest version of `model`, where there is one for the dataset's task, says what it believes of the rows. With
-    `second`, the name of a person, the rows are those that others have answered, and no model is asked.
+    `second`, the name of a person, the rows are those that others have answered, and no model is asked. The texts on
+    which versions of `disagreements`, by default of `model`, disagreed in rollouts are rows too.
     """
 
     name = Program("queue-data")
@@ -49,6 +51,7 @@ class QueueData(DatasetProgram):
         "seed": int,
         "without": list[Text],
         "second": Text,
+        "disagreements": Text,
     }
     default_priority = Priority.BATCH  # somebody waits for it: it goes before a training
     traits = Traits(uses_models=True)
@@ -64,7 +67,8 @@ class QueueData(DatasetProgram):
                 key="second",
                 value=second,
             )
-        if not second and not dataset.splits.get(UNLABELLED):
+        asks_others = check_disagreements(spec, dataset, facts.store)
+        if not (second or asks_others or dataset.splits.get(UNLABELLED)):
             raise BadInput(
                 f"{dataset.ref} has no row without a label. Bring some: llmos data import --unlabelled FILE, and join "
                 "them: llmos data merge",
@@ -117,6 +121,7 @@ class QueueData(DatasetProgram):
         job = with_reports(with_datasets(job, store, [str(job.args["data"])]), config)
         if job.args.get("second"):
             return job
+        job = with_disagreements(job, config)
         name = split_dataset_ref(str(job.args["data"]))[0]
         job = replace(job, args=job.args | {"vectors": str(config.home / VECTORS / name)})
         models = {"base": store.located(str(job.args["base"]), job.dtype)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from llmos.abi.call_record import CallRecord, RequestFilter, is_sampled
@@ -29,6 +30,7 @@ class RequestService:
         self.traces = RecentTraces(export=None if self._exporter is None else self._exporter.add)
         self._share = {OFF: 0.0, SAMPLED: config.request_log_share, ALL: 1.0}[config.request_log]
         self._logs_text = config.request_log_text
+        self._others: list[Callable[[str], Awaitable[int]]] = []
         self._keeps_recent = config.recent_calls_bytes > 0
         self.is_on = self._keeps_recent or self._share > 0
         self.keeps_text = self._keeps_recent or (self._share > 0 and self._logs_text)
@@ -79,9 +81,13 @@ class RequestService:
             )
         return found
 
+    def also_erase(self, erase: Callable[[str], Awaitable[int]]) -> None:
+        """Erase a user's rows there too: another place that keeps texts of calls."""
+        self._others.append(erase)
+
     async def erase(self, user: str) -> int:
         self.recent.erase(user)
-        return await self.log.erase(user)
+        return await self.log.erase(user) + sum([await erase(user) for erase in self._others])
 
     async def sweep(self) -> None:
         """Remove the files of days that are over."""

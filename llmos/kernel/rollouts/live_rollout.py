@@ -82,8 +82,9 @@ class LiveRollout:
         return goes_on and (self.rollout.plan.mode is Mode.SHADOW or self._is_compared)
 
     def count_call(self, ref: str, error: Exception | None, seconds: float | None) -> None:
-        """A call has ended; `seconds` is None for a copy. Errors that are the caller's are not counted."""
-        if isinstance(error, LlmosError) and not isinstance(error, FAULTS):
+        """A call has ended; `seconds` is None where its time says nothing of the version: of a copy, or of a call that
+        has waited for its process to start. Errors that are the caller's, or the start's, are not counted."""
+        if isinstance(error, LlmosError) and (not isinstance(error, FAULTS) or error.detail.get("cold_start")):
             return
         arm = self.arm_of(ref)
         self._add(f"{arm}.{GuardMeasure.ERRORS}", float(error is not None))

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from types import TracebackType
 
 from llmos.abi.call import CallRequest, Chunk
+from llmos.abi.disagreement import Disagreement
 from llmos.abi.error import BadInput, Conflict, LlmosError, NotFound, TimedOut, error_of
 from llmos.abi.json_type import Json
 from llmos.abi.model import LATEST, Manifest, split_ref
@@ -21,6 +22,7 @@ from llmos.kernel.processes.process_table import ProcessTable
 from llmos.kernel.rollouts.call_copies import CallCopies
 from llmos.kernel.rollouts.comparison import agreement
 from llmos.kernel.rollouts.decision import guard_states
+from llmos.kernel.rollouts.disagreement_book import DisagreementBook
 from llmos.kernel.rollouts.live_rollout import FAULTS, LiveRollout, RoutedVersion
 from llmos.kernel.store.store import Store
 
@@ -38,6 +40,7 @@ class RolloutService:
         loop: Loop,
         event_stream: EventStream,
         answer: Callable[[CallRequest], Awaitable[Chunk]],
+        disagreements: DisagreementBook,
         clock: Callable[[], float],
         steady: Callable[[], float],
     ) -> None:
@@ -48,6 +51,7 @@ class RolloutService:
         self._clock = clock
         self._steady = steady
         self._copies = CallCopies(answer)
+        self._disagreements = disagreements
         self._by_model: dict[str, LiveRollout] = {}
         self._by_id: dict[str, LiveRollout] = {}
         self._counted_at: dict[str, float] = {}
@@ -66,8 +70,10 @@ class RolloutService:
         """Watches the call that a rollout has routed, while the block runs."""
         return CallObservation(self, request, self._steady)
 
-    def take_end(self, request: CallRequest, chunk: Chunk | None, error: Exception | None, seconds: float) -> None:
-        """A call has been answered (`chunk`: whole; None: in pieces) or has failed."""
+    def take_end(
+        self, request: CallRequest, chunk: Chunk | None, error: Exception | None, seconds: float | None
+    ) -> None:
+        """A call has been answered (`chunk`: whole; None: in pieces) or has failed; no `seconds` if it started cold."""
         live = self._by_id.get(request.rollout)
         if live is None:
             return
@@ -102,6 +108,7 @@ class RolloutService:
         if chunk is not None and request.task is not None:
             theirs = () if isinstance(found, LlmosError) else found.outputs
             live.count_agreement(agreement(request.task, chunk.outputs, theirs))
+            self._disagreements.note(live.rollout, request, other, chunk.outputs, theirs)
         self._look(live)
 
     def _look(self, live: LiveRollout) -> None:
@@ -150,11 +157,18 @@ class RolloutService:
         live, earlier = self._by_model.get(name), self._table.ended_rollouts.get(name, ())
         if live is not None:
             rollout = live.present
-            return RolloutView(rollout, guard_states(rollout), dict(self._copies.counts), earlier=earlier)
+            told = self._disagreements.state(rollout)
+            return RolloutView(rollout, guard_states(rollout), dict(self._copies.counts), earlier, told)
         if not earlier:
             self._store.found(name)
             raise NotFound(f"{name} has had no rollout. Begin one: llmos rollout {name} --candidate N", name=name)
-        return RolloutView(earlier[0], guard_states(earlier[0]), earlier=earlier[1:])
+        last, told = earlier[0], self._disagreements.state(earlier[0])
+        return RolloutView(last, guard_states(last), earlier=earlier[1:], disagreements=told)
+
+    async def disagreements(self, name: str, user: str, limit: int) -> list[Disagreement]:
+        """The newest texts on which versions of this name disagreed, and of this user where one is named."""
+        self._store.found(name)
+        return await self._disagreements.find(name, user, limit)
 
     async def watch(self, name: str) -> AsyncGenerator[RolloutView, None]:
         """The view now, and after each change, until the rollout has ended."""
@@ -233,14 +247,14 @@ class RolloutService:
 class CallObservation:
     """One routed call: its time, and its answer or its error."""
 
-    __slots__ = ("_chunk", "_is_over", "_request", "_service", "_started", "_steady")
+    __slots__ = ("_chunk", "_is_cold", "_is_over", "_request", "_service", "_started", "_steady")
 
     def __init__(self, service: RolloutService, request: CallRequest, steady: Callable[[], float]) -> None:
         self._service = service
         self._request = request
         self._steady = steady
         self._chunk: Chunk | None = None
-        self._is_over = False
+        self._is_over = self._is_cold = False
 
     def __enter__(self) -> CallObservation:
         self._started = self._steady()
@@ -253,11 +267,13 @@ class CallObservation:
             given = error if isinstance(error, Exception) else None
             if given is None and self._chunk is not None and self._chunk.fault is not None:
                 given, self._chunk = error_of(self._chunk.fault), None
-            self._service.take_end(self._request, self._chunk, given, self._steady() - self._started)
+            seconds = None if self._is_cold else self._steady() - self._started
+            self._service.take_end(self._request, self._chunk, given, seconds)
 
     def put(self, chunk: Chunk, *, is_whole: bool) -> Chunk:
         """The answer, or the next piece of it. A call whose client leaves before the last is not counted."""
         self._is_over = chunk.is_last
+        self._is_cold = chunk.times is not None and chunk.times.is_cold
         self._chunk = chunk if is_whole or chunk.fault is not None else None
         return chunk
 

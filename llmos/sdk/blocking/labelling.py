@@ -27,16 +27,18 @@ class LabellingClient(DatasetsClient):
         seed: int | None = None,
         without: Sequence[str] = (),
         second: str | None = None,
+        disagreements: str | None = None,
         on_progress: OnProgress | None = None,
     ) -> Json:
         """The unlabelled rows whose labels are worth most, with suggestions, and how good a head on the labels is.
 
         `strategy` is badge, margin or random; `without` are ids that are being answered already. The newest version of
         `model` is asked as well, and suggests where it is right as often as the head. With `second`, a person's name,
-        these are rows that others have answered and this person has not, without suggestions.
+        these are rows that others have answered and this person has not, without suggestions. Texts on which versions
+        of `disagreements`, by default of `model`, disagreed in rollouts are among the rows.
         """
         args: dict[str, Json] = {"n": n, "strategy": strategy, "base": base, "model": model, "seed": seed}
-        args |= {"without": list(without) or None, "second": second}
+        args |= {"without": list(without) or None, "second": second, "disagreements": disagreements}
         process = self.operate_dataset(ref, "queue", on_progress=on_progress, **args)
         return self.result(process.pid)
 
@@ -50,6 +52,7 @@ class LabellingClient(DatasetsClient):
         model: str | None = None,
         retrain: int | None = None,
         base: str | None = None,
+        disagreements: str | None = None,
         wait: bool = True,
         on_progress: OnProgress | None = None,
         **settings: Json,
@@ -61,6 +64,7 @@ class LabellingClient(DatasetsClient):
         """
         trained = request.retraining(model, retrain, base, settings)
         args = {"answers": request.answers_of(answers), "split": split, "name": name, **trained}
+        args["disagreements"] = disagreements
         return self.operate_dataset(ref, "label", wait=wait, on_progress=on_progress, **args)
 
     def weak_label_dataset(

@@ -7,6 +7,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from llmos.abi.api_types import Model
+from llmos.abi.disagreement import Disagreement
 from llmos.abi.gate import Gate
 from llmos.abi.json_type import Json
 from llmos.abi.process import Process
@@ -79,6 +80,10 @@ class ModelsClient(DaemonConnection):
         """How a rollout stands now, and after each change, until it has ended."""
         for _, data in self._events("GET", f"/v1/models/{quote(name)}/rollout/events"):
             yield from_plain(data, RolloutView)
+
+    def disagreements(self, name: str, *, user: str | None = None, limit: int | None = None) -> list[Disagreement]:
+        """The newest texts that are kept on which versions of this name disagreed in rollouts."""
+        return self._ask(request.disagreements(name, user, limit))
 
     def stop_rollout(self, name: str) -> RolloutView:
         """End a rollout: all calls go to the promoted version again."""

@@ -458,7 +458,7 @@ def test_the_last_chunk_is_given_the_time_until_its_process_had_the_call():
     ground.router.became_ready(1)
     ground.clock.move(5.0)
     ground.router.answered([Chunk(1, times=CallTimes(compute_s=4.0))])
-    assert opened.chunks[0].times == CallTimes(queue_s=2.0, compute_s=4.0)
+    assert opened.chunks[0].times == CallTimes(queue_s=2.0, compute_s=4.0, is_cold=True)
 
 
 def test_a_model_is_unloaded_only_while_no_call_needs_it_and_asked_for_once():
@@ -495,3 +495,32 @@ def test_unloading_has_the_scheduler_look():
     )
     router.unload("absent:1")
     assert looks == [1]
+
+
+def test_only_calls_that_came_while_a_process_started_are_cold():
+    ground = Ground()
+    early = ground.open(1)
+    ground.router.became_ready(1)
+    late = ground.open(2)
+    assert (early.is_cold, late.is_cold) == (True, False)
+    ground.router.restarting(1)
+    again = ground.open(3)
+    assert again.is_cold, "it gives its memory to another, and comes again"
+
+
+def test_after_a_crash_a_start_is_no_excuse():
+    ground = Ground()
+    early = ground.open(1)
+    ground.router.lost(1)
+    late = ground.open(2)
+    assert (early.is_cold, late.is_cold) == (False, False)
+
+
+def test_a_late_call_says_that_its_process_was_starting():
+    ground = Ground()
+    opened = ground.open(1, timeout_s=1.0)
+    ground.clock.move(2.0)
+    ground.router.became_ready(1)
+    fault = answer_of(opened).fault
+    assert fault is not None
+    assert fault.detail == {"cold_start": True}

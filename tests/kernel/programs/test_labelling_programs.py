@@ -7,12 +7,16 @@ from typing import Any
 
 import pytest
 
+from llmos.abi.disagreement_file import FILE, open_disagreements
 from llmos.abi.error import BadInput, LlmosError, NotFound
+from llmos.abi.frame import Job
 from llmos.abi.json_type import Json
 from llmos.abi.model import DatasetManifest, Kind, Manifest
 from llmos.abi.process import Spec
+from llmos.config import Config
 from llmos.kernel.programs import label_data, queue_data
 from llmos.kernel.programs.declaration import AdmissionFacts
+from llmos.kernel.programs.disagreements import FILE_ARGUMENT, with_disagreements
 from llmos.testing.errors import fails_with
 
 
@@ -25,7 +29,11 @@ class Shelf:
     def dataset(self, ref: str) -> DatasetManifest:
         name = ref.partition("@")[0]
         splits = {"known": {"train": 9}, "raw": {"unlabelled": 5}}.get(name, {"train": 9, "unlabelled": 5})
-        return DatasetManifest(name, 3, "classify", (), splits=splits)
+        return DatasetManifest(name, 3, "tag" if name == "tagged" else "classify", (), splits=splits)
+
+    def found(self, name: str) -> None:
+        if name != "support":
+            raise NotFound(f"no {name}")
 
     def resolve(self, ref: str) -> Manifest:
         if not self.has_base:
@@ -78,3 +86,24 @@ def test_answers_are_a_file_and_go_to_a_labelled_split(tmp_path: Path) -> None:
         checked(label_data)
     with fails_with(BadInput, file="/nowhere.jsonl"):
         checked(label_data, answers="/nowhere.jsonl")
+
+
+def test_disagreements_are_rows_to_ask_about_where_no_other_is_left() -> None:
+    args = checked(queue_data, data="known", disagreements="support").args
+    assert (args["data"], args["disagreements"]) == ("known@3", "support")
+    with fails_with(NotFound):
+        checked(queue_data, disagreements="nobody")
+    with fails_with(BadInput, key="disagreements"):
+        checked(queue_data, data="tagged", disagreements="support")
+
+
+def test_a_job_is_told_of_the_file_of_disagreements_once_there_is_one(tmp_path: Path) -> None:
+    config = Config(tmp_path)
+    job = Job(1, "", {"data": "rows@3", "model": "support"}, "")
+    assert with_disagreements(job, config) == job
+    with open_disagreements(tmp_path / FILE):
+        pass
+    assert with_disagreements(job, config).args["disagreements"] == "support"
+    named = with_disagreements(Job(1, "", {"disagreements": "mood", "model": "support"}, ""), config)
+    assert (named.args["disagreements"], named.args[FILE_ARGUMENT]) == ("mood", str(tmp_path / FILE))
+    assert with_disagreements(Job(1, "", {"data": "rows@3"}, ""), config).args == {"data": "rows@3"}

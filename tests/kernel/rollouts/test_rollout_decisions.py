@@ -157,6 +157,7 @@ def test_a_shadow_answers_nobody() -> None:
         (Internal("x"), (1, 1.0)),
         (Crashed("x"), (1, 1.0)),
         (TimedOut("x"), (1, 1.0)),
+        (TimedOut("x", cold_start=True), (0, 0.0)),
         (ValueError("x"), (1, 1.0)),
         (BadInput("x"), (0, 0.0)),
         (Busy("x"), (0, 0.0)),

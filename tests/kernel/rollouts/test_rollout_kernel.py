@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from llmos.abi.call import CallRequest, Chunk
-from llmos.abi.error import BadInput, Conflict, LlmosError, ModelNotFound, NotFound
-from llmos.abi.rollout import Mode, Stage
+from llmos.abi.disagreement import CallOrigin
+from llmos.abi.error import BadInput, Conflict, LlmosError, ModelNotFound, NotFound, TimedOut
+from llmos.abi.rollout import Mode, Stage, Tally
 from llmos.config import Config
 from llmos.kernel.kernel import Kernel
 from llmos.kernel.store.store import Store
@@ -37,8 +38,8 @@ def home(tmp_path: Path) -> Path:
 
 
 @asynccontextmanager
-async def running(home: Path) -> AsyncIterator[Kernel]:
-    box = Kernel(Config(home, engine="null", stop_grace_s=5.0))
+async def running(home: Path, **settings: Any) -> AsyncIterator[Kernel]:  # Any: fields of Config
+    box = Kernel(Config(home, engine="null", stop_grace_s=5.0, **settings))
     await box.start()
     box.warm()
     try:
@@ -178,6 +179,76 @@ def test_a_restart_goes_on_with_what_was_counted(home):
     with_box(home, begin)
     with_box(home, go_on)
     assert sum(counted[f"{arm}.errors"].count for arm in ("candidate", "promoted")) == 20
+
+
+def test_a_process_that_is_still_starting_says_nothing_of_a_version(home):
+    async def main() -> None:
+        box = Kernel(Config(home, engine="null", stop_grace_s=5.0))
+        await box.start()
+        try:
+            await box.rollouts.start("mood", 3, {"guards": ("errors<=0.2", "p90<=1ms"), "share": 1.0, "calls": 1_000})
+            for number in range(30):  # no child is born before `warm`
+                chosen = box.rollouts.choose("mood", None, [number])
+                assert chosen is not None
+                with fails_with(TimedOut, cold_start=True):
+                    await box.calls.answer(
+                        CallRequest(chosen.ref, (f"{number}",), task="classify", timeout_s=0.01, rollout=chosen.rollout)
+                    )
+            assert box.rollouts.get("mood").rollout.tallies == {}
+            waiting = asyncio.ensure_future(ask(box, "it waits for its process"))
+            await asyncio.sleep(0)
+            box.warm()
+            await waiting
+            tallies = box.rollouts.get("mood").rollout.tallies
+            assert tallies["candidate.errors"] == Tally(1, 0.0)
+            assert "candidate.slow@0.001" not in tallies
+        finally:
+            await box.stop()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+def test_in_each_mode_texts_on_which_versions_disagree_are_kept(home, mode):
+    """The null engine's versions agree by chance, about every other time."""
+    asked: set[str] = set()
+
+    async def ask_some(box: Kernel) -> None:
+        plan = {"mode": mode, "guards": ("agreement>=0.01",), "share": 0.5, "calls": 1_000}
+        await box.rollouts.start("mood", 3, plan)
+        number = 0
+        while box.rollouts.get("mood").disagreements.pairs < 20:  # copies run after their answers
+            number += 1
+            assert number < 2_000, "no pairs"
+            text, user = f"text {number}", "ann" if number % 2 else "bob"
+            chosen = box.rollouts.choose("mood", user + text, [text])
+            assert chosen is not None
+            origin = CallOrigin(f"req_{number}", user, may_keep=number % 3 > 0)
+            call = CallRequest(chosen.ref, (text,), task="classify", rollout=chosen.rollout, origin=origin)
+            await box.calls.answer(call)
+            asked.update([text] if number % 3 else [])
+
+    async def main() -> None:
+        async with running(home, rollout_texts=True) as box:
+            await ask_some(box)
+            found = await box.rollouts.disagreements("mood", "", 1_000)
+            assert found
+            assert {one.text for one in found} <= asked
+            assert {one.mode for one in found} == {str(mode)}
+            assert all(set(one.answers) == {"mood:2", "mood:3"} for one in found)
+            assert all(len(set(map(str, one.answers.values()))) == 2 for one in found)
+            state = box.rollouts.get("mood").disagreements
+            assert state.kept == len({one.text for one in found})
+            mine = len(await box.rollouts.disagreements("mood", "ann", 1_000))
+            await box.rollouts.stop("mood")
+            assert await box.requests.erase("ann") >= mine
+            assert await box.rollouts.disagreements("mood", "ann", 1_000) == []
+        async with running(home) as box:
+            left = await box.rollouts.disagreements("mood", "", 1_000)
+            assert {one.user for one in left} <= {"bob"}
+            assert "rollout_texts is off" in box.rollouts.get("mood").disagreements.sentence
+
+    asyncio.run(main())
 
 
 def test_what_cannot_be_rolled_out_is_refused(home):

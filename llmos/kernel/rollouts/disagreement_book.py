@@ -1,0 +1,168 @@
+"""Keeps the texts on which two versions disagree, where text may be kept: they are rows that `label` asks about.
+
+A thread writes them, many in one transaction. No call waits for it, and none fails because of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from llmos.abi import disagreement_file
+from llmos.abi.call import CallRequest
+from llmos.abi.disagreement import MOST_CHARACTERS, Disagreement, DisagreementState
+from llmos.abi.feedback import answer_in, texts_of
+from llmos.abi.json_type import Json
+from llmos.abi.rollout import Rollout
+from llmos.abi.rollout_guard import GuardMeasure
+from llmos.abi.task import Family, spec_of
+from llmos.kernel.rollouts.comparison import disagreeing
+
+MOST_WAITING = 1_000  # rows that are not written yet; more are dropped and counted
+KEPT_FAMILIES = (Family.LABELS,)  # whose rows people label as whole texts
+SAY_EVERY_S = 60.0
+SETTING = "rollout_texts"
+STORE, LONG, LOST, TASK = "store: false", "too long", "not written", "task"
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+class DisagreementBook:
+    """Rows by model name. `is_on` is the setting `rollout_texts`: without it nothing is kept."""
+
+    def __init__(self, home: Path, is_on: bool, text_id: Callable[[str], str], clock: Callable[[], float]) -> None:
+        self.path = home / disagreement_file.FILE
+        self._is_on = is_on
+        self._text_id = text_id
+        self._clock = clock
+        self._waiting: list[Disagreement] = []
+        self._writing: asyncio.Task[None] | None = None
+        self._counts: dict[str, int] = {}
+        self._left_out: dict[str, Counter[str]] = {}  # by rollout
+        self._said_at = -SAY_EVERY_S
+
+    async def open(self) -> None:
+        """Count what is there."""
+        self._counts = await asyncio.to_thread(self._read, disagreement_file.counts_of, {})
+
+    def note(
+        self, rollout: Rollout, request: CallRequest, other: str, ours: Sequence[Json], others: Sequence[Json]
+    ) -> None:
+        """Both versions have answered a call: keep the texts on which they disagree, where that is allowed."""
+        if not self._is_on or request.task is None or len(ours) != len(others):
+            return
+        places = disagreeing(request.task, ours, others)
+        if not places:
+            return
+        left_out = self._left_out.setdefault(rollout.id, Counter())
+        if spec_of(request.task).family not in KEPT_FAMILIES:
+            left_out[TASK] += len(places)
+        elif request.origin is None or not request.origin.may_keep:
+            left_out[STORE] += len(places)
+        else:
+            for at in places:
+                self._put(self._row(rollout, request, other, at, ours[at], others[at]), left_out)
+
+    def state(self, rollout: Rollout) -> DisagreementState:
+        """What this rollout has seen, and what is kept of its name."""
+        tally = rollout.tallies.get(str(GuardMeasure.AGREEMENT))
+        pairs, differing = (0, 0.0) if tally is None else (tally.count, tally.count - tally.total)
+        kept, left_out = self._counts.get(rollout.name, 0), dict(self._left_out.get(rollout.id, {}))
+        return DisagreementState(
+            pairs, differing, kept, self._is_on, left_out, _sentence(rollout, kept, left_out, is_on=self._is_on)
+        )
+
+    async def find(self, model: str, user: str, limit: int) -> list[Disagreement]:
+        """The newest rows of a model, and of a user where one is named."""
+        await self._written()
+        return await asyncio.to_thread(self._read, lambda it: disagreement_file.newest(it, model, user, limit), [])
+
+    async def erase(self, user: str) -> int:
+        """Delete the rows of a user's calls; returns how many."""
+        await self._written()
+        gone = await asyncio.to_thread(self._read, lambda it: disagreement_file.erase_user(it, user), 0)
+        await self.open()
+        return gone
+
+    async def close(self) -> None:
+        """Write what waits."""
+        await self._written()
+
+    def _row(
+        self, rollout: Rollout, request: CallRequest, other: str, at: int, ours: Json, theirs: Json
+    ) -> Disagreement:
+        text, origin = texts_of(request.inputs[at]), request.origin
+        assert origin is not None
+        answers = {request.model: answer_in(ours, "label"), other: answer_in(theirs, "label")}
+        return Disagreement(
+            0,
+            self._clock(),
+            rollout.name,
+            str(request.task),
+            self._text_id(text),
+            text,
+            answers,
+            rollout.id,
+            str(rollout.plan.mode),
+            origin.call,
+            at,
+            origin.user,
+            origin.key,
+        )
+
+    def _put(self, row: Disagreement, left_out: Counter[str]) -> None:
+        if len(row.text) > MOST_CHARACTERS:
+            left_out[LONG] += 1
+        elif len(self._waiting) >= MOST_WAITING:
+            left_out[LOST] += 1
+        else:
+            self._waiting.append(row)
+            if self._writing is None or self._writing.done():
+                self._writing = asyncio.get_running_loop().create_task(self._write())
+
+    async def _written(self) -> None:
+        """Until what waits now is on the disk."""
+        while self._writing is not None and not self._writing.done():
+            await asyncio.wait([self._writing])
+
+    async def _write(self) -> None:
+        while self._waiting:
+            rows, self._waiting = self._waiting, []
+            try:
+                self._counts = await asyncio.to_thread(self._add, rows)
+            except (sqlite3.Error, OSError) as error:
+                for row in rows:
+                    self._left_out.setdefault(row.rollout, Counter())[LOST] += 1
+                if time.monotonic() - self._said_at >= SAY_EVERY_S:
+                    self._said_at = time.monotonic()
+                    log.error("%d texts on which versions disagree were not written: %s", len(rows), error)
+
+    def _add(self, rows: list[Disagreement]) -> dict[str, int]:
+        with disagreement_file.open_disagreements(self.path) as database:
+            disagreement_file.add_rows(database, rows)
+            return disagreement_file.counts_of(database)
+
+    def _read(self, work: Callable[[sqlite3.Connection], T], nothing: T) -> T:
+        if not self.path.exists():
+            return nothing
+        with disagreement_file.open_disagreements(self.path) as database:
+            return work(database)
+
+
+def _sentence(rollout: Rollout, kept: int, left_out: dict[str, int], *, is_on: bool) -> str:
+    """What is kept and where it is asked about, or why nothing is."""
+    name = rollout.name
+    how = f"llmos label DATASET --disagreements {name}"
+    waiting = f"{kept:,} texts on which versions of {name} disagreed are kept to be labelled: {how}"
+    if not is_on:
+        off = f"No text is kept on which the versions disagree, for the setting {SETTING} is off"
+        return f"{off}. {waiting}" if kept else off
+    said = waiting if kept else "No text is kept on which the versions disagree"
+    missing = ", ".join(f"{count:,} ({why})" for why, count in left_out.items())
+    return f"{said}. Not kept: {missing}" if missing else said
