@@ -16,11 +16,11 @@ def row_lines(row: Json, labels: list[str], number: int) -> list[str]:
     suggested = suggestions_line(row["suggestions"], labels, words)
     lines = [f"\n[{number}] {shown}", *([f"  {suggested}"] if suggested else [])]
     if answers := row.get(EXTRA, {}).get("answers"):
-        lines.append("  " + ", ".join(f"{ref} said {_said(value)}" for ref, value in answers.items()))
+        lines.append("  " + ", ".join(f"{ref} said {_value_text(value)}" for ref, value in answers.items()))
     return lines
 
 
-def _said(value: Json) -> str:
+def _value_text(value: Json) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 

@@ -80,19 +80,19 @@ class DisagreementBook:
 
     async def find(self, model: str, user: str, limit: int) -> list[Disagreement]:
         """The newest rows of a model, and of a user where one is named."""
-        await self._written()
+        await self._flush()
         return await asyncio.to_thread(self._read, lambda it: disagreement_file.newest(it, model, user, limit), [])
 
     async def erase(self, user: str) -> int:
         """Delete the rows of a user's calls; returns how many."""
-        await self._written()
+        await self._flush()
         gone = await asyncio.to_thread(self._read, lambda it: disagreement_file.erase_user(it, user), 0)
         await self.open()
         return gone
 
     async def close(self) -> None:
         """Write what waits."""
-        await self._written()
+        await self._flush()
 
     def _row(
         self, rollout: Rollout, request: CallRequest, other: str, at: int, ours: Json, theirs: Json
@@ -126,7 +126,7 @@ class DisagreementBook:
             if self._writing is None or self._writing.done():
                 self._writing = asyncio.get_running_loop().create_task(self._write())
 
-    async def _written(self) -> None:
+    async def _flush(self) -> None:
         """Until what waits now is on the disk."""
         while self._writing is not None and not self._writing.done():
             await asyncio.wait([self._writing])
