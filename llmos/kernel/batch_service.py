@@ -132,6 +132,8 @@ class BatchService:
         self.by_pid[process.pid] = batch.id
         async with self._changing:
             made = await self._put(replace(self.get(batch.id), pid=process.pid))
+        if made.cancelling_at is not None:  # cancelled before its process was known here
+            await self._kill(process.pid)
         self.look(self._processes().get(process.pid))  # it may have ended before it was known here
         return made
 
@@ -144,9 +146,12 @@ class BatchService:
             if batch.cancelling_at is None:
                 batch = await self._put(replace(batch, cancelling_at=self._clock()))
         if batch.pid is not None:
-            with suppress(LlmosError):  # it has just ended, and is settled
-                await self._processes().kill(batch.pid)
+            await self._kill(batch.pid)
         return self.get(name)
+
+    async def _kill(self, pid: int) -> None:
+        with suppress(LlmosError):  # it has just ended, and is settled
+            await self._processes().kill(pid)
 
     def lines_so_far(self, file_id: str) -> Path | None:
         """The file of a batch that has not ended, as far as it is written; None if no batch has this file."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ from typing import Any
 import msgspec
 
 from llmos.abi.batch import EXPIRED, STATE, BatchState, BatchStatus
+from llmos.abi.error import LlmosError
 from llmos.abi.frame import Job, RouteCalled, RouteReplied
 from llmos.abi.process import DONE, Progress
 from llmos.abi.wire import from_json, to_json
@@ -249,15 +251,25 @@ class BatchRun:
         self._channel.report(progress, is_last=phase == DONE)
 
     def _keep(self, state: BatchState) -> None:
-        """Write the state, whole or not at all."""
+        """Write the state, whole or not at all, also where the machine's power goes."""
         self._state = state
         draft = self._folder / f"{STATE}.draft"
-        draft.write_bytes(to_json(state))
+        with draft.open("wb") as file:
+            file.write(to_json(state))
+            file.flush()
+            os.fsync(file.fileno())
         draft.replace(self._folder / STATE)
 
     def _read_state(self) -> BatchState:
+        """What was kept. A damaged state is made anew: the answers that are written say how far the batch is."""
         path = self._folder / STATE
-        return from_json(path.read_bytes(), BatchState) if path.exists() else BatchState()
+        try:
+            return from_json(path.read_bytes(), BatchState)
+        except FileNotFoundError:
+            return BatchState()
+        except LlmosError as error:
+            print(f"{path.name} is damaged, and made anew: {error.message}", flush=True)
+            return BatchState()
 
 
 def _is_final(reply: RouteReplied) -> bool:

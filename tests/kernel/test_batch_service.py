@@ -31,10 +31,13 @@ class Processes:
         self.killed: list[int] = []
         self.error: Exception | None = None
         self.ends: Fault | None = None  # each process, at once
+        self.before: Callable[[], Awaitable[Any]] | None = None  # what happens before one is known
 
     async def submit(self, spec: Spec) -> Process:
         if self.error is not None:
             raise self.error
+        if self.before is not None:
+            await self.before()
         process = Process(len(self.table) + 1, spec)
         self.table[process.pid] = process
         if self.ends is not None:
@@ -277,3 +280,17 @@ def test_a_window_is_a_number_and_a_unit(text: str, seconds: int):
 def test_a_window_that_is_none_is_refused(text: str):
     with fails_with(BadInput, key="completion_window"):
         window_s(text)
+
+
+def test_a_batch_that_is_cancelled_before_its_process_is_known_is_ended(home: Home):
+    async def act(batches: BatchService, files: FileService) -> None:
+        async def cancel() -> None:
+            (listed,) = batches.all()
+            await batches.cancel(listed.id)
+
+        home.processes.before = cancel
+        batch = await begin(batches, files)
+        assert batch.cancelling_at is not None
+        assert home.processes.killed == [batch.pid]
+
+    home(act)

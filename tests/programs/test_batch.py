@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import threading
 from collections import Counter
@@ -217,3 +218,23 @@ def test_lines_that_wait_for_another_time_are_held_within_the_bound(tmp_path: Pa
     run(job, answer)
     assert before_any_answer[0] <= 2_000 // len(b'{"model":"m","input":0,"priority":"batch"}') + 1
     assert [one["response"]["body"]["echo"] for one in answered(job, OUTPUT)] == list(range(300))
+
+
+def test_a_state_that_the_loss_of_power_has_emptied_costs_no_answer(tmp_path: Path) -> None:
+    job = job_of(tmp_path, 20)
+    run(job, lambda daemon, call, count: reply_to(call))
+    before = answered(job, OUTPUT)
+    (Path(job.args["folder"]) / STATE).write_bytes(b"")
+    again = run(job, lambda daemon, call, count: reply_to(call))
+    assert answered(job, OUTPUT) == before
+    assert not [one for one in again.said if isinstance(one, RouteCalled)]
+    assert state_of(job).status is BatchStatus.COMPLETED
+
+
+def test_a_state_is_on_the_disk_before_it_takes_the_place_of_another(tmp_path: Path, monkeypatch: Any) -> None:
+    synced: set[int] = set()
+    to_disk = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda number: (synced.add(os.fstat(number).st_ino), to_disk(number)))
+    job = job_of(tmp_path, 3)
+    run(job, lambda daemon, call, count: reply_to(call))
+    assert (Path(job.args["folder"]) / STATE).stat().st_ino in synced
