@@ -47,7 +47,7 @@ class FileService:
 
     async def begin(self) -> WholeFile:
         """A draft, to be written, then kept or discarded."""
-        return await self._beside(WholeFile, self._uploads.folder, self._uploads.check_size)
+        return await self._beside(self._uploads.draft)
 
     async def write(self, draft: WholeFile, data: bytes) -> None:
         """Write these bytes behind the others; TooLong or DiskFull if they do not fit."""

@@ -29,6 +29,7 @@ MOST_UPLOADS = 1000
 MOST_FILES = 10_000  # with a purpose
 SYNC_BYTES = 32 * 1024 * 1024  # of one part, that may be lost with the machine before they are durable
 CHUNK_BYTES = 1024 * 1024
+OF_A_DRAFT = "draft"  # stands for its purpose, which nobody has said yet
 RECORD = ".json"
 log = logging.getLogger(__name__)
 
@@ -53,6 +54,7 @@ class Uploads:
         self._clock = clock
         self._lock = threading.Lock()
         self._busy: set[str] = set()  # being written to
+        self._drafts: dict[object, int] = {}  # bytes of those that are neither adopted nor discarded
         disk.make_folder(folder)
         disk.sweep(folder)
         self._known = {one.id: one for one in map(_read, sorted(folder.glob(f"*{RECORD}"))) if one is not None}
@@ -126,6 +128,18 @@ class Uploads:
             self._forget(upload)
             raise
 
+    def draft(self) -> WholeFile:
+        """A draft whose bytes count as a file's while it grows: `write` raises TooLong, NoRoom beyond the limits."""
+        own = object()
+
+        def reserve(size_bytes: int) -> None:
+            self.check_size(size_bytes)
+            with self._lock:
+                self._check_together(size_bytes - self._drafts.get(own, 0), OF_A_DRAFT)
+                self._drafts[own] = size_bytes
+
+        return WholeFile(self.folder, reserve, lambda: self._drafts.pop(own, None))
+
     def adopt(self, draft: WholeFile, name: str, purpose: str, expires_at: float = 0.0, id: str = "") -> Upload:
         """A file with a purpose of a draft that was written to its end, whose place the draft leaves.
 
@@ -141,6 +155,7 @@ class Uploads:
         id = id or secrets.token_hex(8)
         upload = Upload(id, name, size_bytes, size_bytes, digest, now, expires_at, purpose)
         with disk.room_for(self.folder), self._lock:
+            draft.release()  # from here on it counts as a file
             self._check_together(size_bytes, purpose)
             same = next((one for one in self._known.values() if _is_same(one, upload)), None)
             self._known[upload.id] = upload
@@ -265,6 +280,7 @@ class Uploads:
     def _check_together(self, size_bytes: int, purpose: str = "") -> None:
         """NoRoom if all uploaded files together would be too many of their kind, or too large."""
         together, limit = sum(one.size_bytes for one in self._known.values()), self.limits.most_bytes_together
+        together += sum(list(self._drafts.values()))
         most = MOST_FILES if purpose else MOST_UPLOADS
         count = sum(bool(one.purpose) is bool(purpose) for one in self._known.values())
         if together + size_bytes > limit or count >= most:

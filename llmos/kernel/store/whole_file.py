@@ -16,13 +16,23 @@ CHUNK_BYTES = 1024 * 1024
 
 
 class WholeFile:
-    """A draft in this folder. `check` gets the size that it would have, and raises if that is too large."""
+    """A draft in this folder.
 
-    def __init__(self, folder: Path, check: Callable[[int], None] = lambda size_bytes: None) -> None:
+    `check` gets the size that it would have, and raises if that is too large. `release` is called when it has been
+    adopted or discarded.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        check: Callable[[int], None] = lambda size_bytes: None,
+        release: Callable[[], object] = lambda: None,
+    ) -> None:
         self.path = disk.temporary(folder / "draft")
         self.size_bytes = 0
         self._digest = hashlib.sha256()
         self._check = check
+        self.release = release
         with disk.room_for(folder):
             self._file = self.path.open("wb", buffering=0)
 
@@ -49,6 +59,7 @@ class WholeFile:
 
     def discard(self) -> None:
         """Remove it, unless it was adopted."""
+        self.release()
         self._file.close()
         self.path.unlink(missing_ok=True)
 

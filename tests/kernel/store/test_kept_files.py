@@ -81,3 +81,23 @@ def test_limits_hold_for_kept_files_and_nothing_is_left_of_one_that_is_refused(t
     with pytest.raises(NoRoom):
         keep(uploads, b"y" * 10)
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_drafts_that_grow_side_by_side_stay_within_the_limit_together(tmp_path: Path):
+    uploads = Uploads(tmp_path, UploadLimits(most_bytes=10, most_bytes_together=15))
+    first, second = uploads.draft(), uploads.draft()
+    first.write(b"x" * 10)
+    second.write(b"y" * 5)
+    with pytest.raises(NoRoom):
+        second.write(b"y")
+    first.discard()
+    second.write(b"y" * 5)
+    second.finish()
+    kept = uploads.adopt(second, "rows.jsonl", "batch")
+    second.discard()
+    assert kept.size_bytes == 10
+    third = uploads.draft()
+    with pytest.raises(NoRoom):
+        third.write(b"z" * 6)
+    third.write(b"z" * 5)
+    third.discard()
