@@ -30,7 +30,7 @@ from llmos.abi.model import Manifest
 from llmos.abi.task import Family, spec_of
 from llmos.api.endpoint import Bodies, Endpoint, Reply, reply
 from llmos.api.errors import CREATED
-from llmos.api.key_guard import check_model, key_of, may_use
+from llmos.api.key_guard import check_model, key_of, may_see, may_use
 from llmos.api.query import Query, asked_of
 from llmos.api.requests import ERASED, Erased, named_user
 from llmos.kernel.feedback.feedback_service import no_call
@@ -116,15 +116,16 @@ class Feedback:
     async def give(self, request: Request) -> Reply:
         body = await self._bodies.read(request, DECODER)
         check_source(body)
-        row, call_id = (
+        row, call = (
             await self._row_on_call(request, body) if body.call is not None else self._row_on_input(request, body)
         )
         added = await self._feedback.add(replace(row, key=key_of(request)))
         score = score_of(added)
-        if call_id and score is not None:
+        if call is not None and score is not None:
             name, _, version = added.ref.partition(":")
-            self._rollouts.observe_feedback(name, int(version), score, f"{call_id}/{added.index}")
-        return reply(added, CREATED)
+            self._rollouts.observe_feedback(name, int(version), score, f"{call.id}/{added.index}")
+        is_own = call is None or may_see(request, call.key)  # else whose call it was is not this key's to know
+        return reply(added if is_own else replace(added, user=""), CREATED)
 
     async def ls(self, request: Request) -> Reply:
         asked = asked_of(request)
@@ -144,8 +145,8 @@ class Feedback:
     async def stop(self, request: Request) -> Reply:
         return reply(await self._learning.stop(request.path_params["name"]))
 
-    async def _row_on_call(self, request: Request, body: FeedbackRequest) -> tuple[FeedbackRow, str]:
-        """The row, and the id of the call whose answer it is on."""
+    async def _row_on_call(self, request: Request, body: FeedbackRequest) -> tuple[FeedbackRow, CallRecord | None]:
+        """The row, and the call whose answer it is on."""
         if body.input is not msgspec.UNSET or body.model is not None:
             raise BadInput("`call` says which model was asked what. Leave `model` and `input` out", key="call")
         call = await self._feedback.call(str(body.call))
@@ -157,17 +158,17 @@ class Feedback:
             raise BadInput(f"The call has {len(call.inputs)} inputs. Say which by `index`, from 0", key="index")
         if not 0 <= index < len(call.inputs):
             raise BadInput(f"index is {index}; the call has {len(call.inputs)} inputs, from 0", key="index")
-        return self._row(body, call.model, call.task, call.inputs[index], call, index), call.id
+        return self._row(body, call.model, call.task, call.inputs[index], call, index), call
 
-    def _row_on_input(self, request: Request, body: FeedbackRequest) -> tuple[FeedbackRow, str]:
-        """The row, and the id of the newest call with this input; empty if memory has none."""
+    def _row_on_input(self, request: Request, body: FeedbackRequest) -> tuple[FeedbackRow, CallRecord | None]:
+        """The row, and the newest call with this input; None if memory has none."""
         if body.model is None or body.input is msgspec.UNSET:
             raise BadInput("Send `call`, or `model` and `input`", key="call" if body.model is None else "input")
         found = self._models.get(body.model).manifest
         check_model(request, found.ref)
         call = self._feedback.answer_to(found.ref, body.input)
         row = self._row(body, found.ref, found.task, body.input, call, 0, is_call=False)
-        return row, "" if call is None else call.id
+        return row, call
 
     def _row(
         self,

@@ -334,6 +334,18 @@ def test_a_call_holds_what_it_may_use_whatever_unchecked_numbers_say(kernel, par
     assert kernel.keys.ledger(key).remaining(kernel.keys.moment())[1].remaining == 1_000_000 - held
 
 
+def test_feedback_does_not_tell_a_key_whose_call_of_another_key_it_was(ask, kernel):
+    mine, other = make(kernel, KeyScope.INFER, KeyScope.FEEDBACK), make(kernel, KeyScope.FEEDBACK)
+    call = ask("POST", "/v1/run", RUN | {"user": "ann"}, headers=mine).headers["x-request-id"]
+    label = kernel.models.get("support").manifest.labels[0]
+    said = {"model": "support", "input": "a", "label": label}
+    assert ask("POST", "/v1/feedback", said, headers=mine).json()["user"] == "ann"
+    for asked in (said, {"call": call, "label": label}):
+        answer = ask("POST", "/v1/feedback", asked, headers=other)
+        assert (answer.status_code, answer.json()["user"]) == (201, "")
+    assert [one.user for one in asyncio.run(kernel.feedback.find("support", "", 9))] == ["ann"] * 3
+
+
 async def ask_together(url, headers, number):
     limits = httpx.Limits(max_connections=number)
     async with httpx.AsyncClient(base_url=url, headers=headers, limits=limits, timeout=60) as client:
