@@ -36,6 +36,7 @@ WEEKS = 20
 LOOKS = {"quick": 140, "full": 1_000}  # of a week: 7,000 calls, 50,000
 AT_ONCE = 25  # texts of a call to a monitored model, each of which counts as one
 BATCH = 64  # texts of a call, where no monitor looks
+MOST_CHARS = 300  # of a Chinese review
 WORDS = 0.25  # of a text that a typo changes
 WITHIN_S = 600.0
 Text = tuple[str, str]  # with its label, which may be empty
@@ -237,4 +238,6 @@ def _news(folder: Path) -> list[tuple[str, str]]:
 def _chinese(folder: Path) -> list[str]:
     (file,) = data.need(folder, "chnsenticorp").glob("*.csv")
     with file.open(encoding="utf-8", newline="") as lines:
-        return [row["review"] for row in csv.DictReader(lines) if row["review"]]
+        return [
+            row["review"][:MOST_CHARS] for row in csv.DictReader(lines) if row["review"]
+        ]  # the head takes 512 tokens
