@@ -42,13 +42,23 @@ def days_in(folder: Path) -> list[str]:
 @contextmanager
 def open_day(path: Path) -> Iterator[sqlite3.Connection]:
     """The day's database, made if it is not there. What is deleted from it is overwritten."""
+    with closing(connect(path)) as database:
+        yield database
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """A connection to the day's database, as `open_day`; its caller closes it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with closing(sqlite3.connect(path, timeout=BUSY_S)) as database:
+    database = sqlite3.connect(path, timeout=BUSY_S)
+    try:
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = NORMAL")
         database.execute("PRAGMA secure_delete = ON")
         database.executescript(SCHEMA)
-        yield database
+    except sqlite3.Error:
+        database.close()
+        raise
+    return database
 
 
 def write(database: sqlite3.Connection, rows: Sequence[CallRow]) -> None:

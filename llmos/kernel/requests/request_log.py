@@ -21,6 +21,7 @@ from llmos.abi.call_record import PREFIX, TIME_DIGITS, CallRecord, RequestFilter
 from llmos.abi.error import NotFound
 from llmos.kernel.requests import day_file
 from llmos.kernel.requests.call_row import CallRow, size_of
+from llmos.kernel.requests.day_writer import DayWriter
 
 FOLDER = "requests"  # of the home
 MOST_WAITING_BYTES = 8 << 20
@@ -54,6 +55,7 @@ class RequestLog:
         self._queue: SimpleQueue[tuple[CallRow, int] | Work | None] = SimpleQueue()
         self._added_bytes = 0  # by the loop alone
         self._taken_bytes = 0  # by the thread alone
+        self._writer = DayWriter(folder)  # the thread's
         self._thread: threading.Thread | None = None
         self._hurry = threading.Event()  # somebody waits for what is queued
         self._said_at = -SAY_EVERY_S
@@ -96,7 +98,7 @@ class RequestLog:
 
     async def sweep(self) -> None:
         """Remove the files of days that are over."""
-        await asyncio.to_thread(self._keep_days, day_of(self._clock()))
+        await self._after_queued(self._sweep)
 
     def close(self) -> None:
         """Write what is queued, and end the thread."""
@@ -147,6 +149,7 @@ class RequestLog:
                 self._handle([one for one in taken if one is not None])
             except Exception:  # the top of a thread: the next records may be written
                 log.exception("the request log")
+        self._writer.close()
 
     def _handle(self, taken: Sequence[tuple[CallRow, int] | Work]) -> None:
         for is_work, group in groupby(taken, key=callable):
@@ -166,8 +169,7 @@ class RequestLog:
 
     def _write_day(self, day: str, rows: list[CallRow]) -> None:
         try:
-            with day_file.open_day(day_file.path_of(self.folder, day)) as database:
-                day_file.write(database, rows)
+            self._writer.write(day, rows)
             self.written_count += len(rows)
         except (sqlite3.Error, OSError) as error:
             self.lost_count += len(rows)
@@ -179,6 +181,10 @@ class RequestLog:
                     self.lost_count,
                     error,
                 )
+
+    def _sweep(self) -> None:
+        self._writer.close()  # a file that is open keeps its place on the disk
+        self._keep_days(day_of(self._clock()))
 
     def _keep_days(self, today: str) -> None:
         """Unlink the files of days before those that are kept."""
