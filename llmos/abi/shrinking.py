@@ -43,7 +43,8 @@ def shrinking_of(args: Mapping[str, Json]) -> Shrinking:
     given = [key for key in ("dimensions", "neighbours") if args.get(key) is not None]
     if static == (said is not None):
         raise BadSetting(
-            "Say what to keep of the base: layers=3 (or layers=0,2,4), or static for a table of its tokens' vectors",
+            "Say what to keep of the base: layers (--layers 3, or 0,2,4), or a static table of its tokens' vectors "
+            "(--static)",
             key="layers",
             value=said,
             expected="a number, numbers by commas, or static",

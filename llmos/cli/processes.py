@@ -13,7 +13,7 @@ import typer
 from llmos.abi.method import has_own_weights, is_on_base
 from llmos.abi.process import SERVING
 from llmos.cli.client import box
-from llmos.cli.terminal import age, say, say_json, say_table, size, span
+from llmos.cli.terminal import age, note, say, say_json, say_table, size, span
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -159,6 +159,8 @@ def logs(
                 say_json({"pid": pid, "lines": text.splitlines()})
             else:
                 sys.stdout.write(text)
+                if not text:
+                    note(f"pid {pid} has written nothing: it is {client.process(pid).state}. See: llmos ps")
             return
         for line in _follow_lines(client, pid, tail):
             sys.stdout.write(msgspec.json.encode({"line": line.rstrip("\n")}).decode() + "\n" if as_json else line)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from llmos.abi.error import NotFound
+from llmos.abi.error import BadInput, NotFound
 from llmos.cli.client import box
 from llmos.cli.recipe_options import (
     SHARED,
@@ -123,8 +123,11 @@ def leaderboard(
 ) -> None:
     """Show the trials of a search, best first."""
     with box() as client:
+        process = client.process(pid)
+        if process.spec.program != "tune":
+            raise BadInput(f"Process {pid} runs {process.spec.program}, no search of settings. See: llmos ps", pid=pid)
         if follow:
-            _follow(client, client.process(pid), quiet=as_json)
+            _follow(client, process, quiet=as_json)
         _say_board(client, pid, as_json=as_json)
 
 

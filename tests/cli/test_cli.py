@@ -447,6 +447,8 @@ def test_processes_are_listed_moved_and_ended(llmos, kernel):
     assert json.loads(llmos("logs", "1", "-n", "1", "--json")[1]) == {"pid": 1, "lines": ["pid 1 line 3"]}
     assert llmos("logs", "-f", "-n", "1", "--json", "1")[1] == '{"line":"pid 1 line 3"}\n'
     assert "PROGRAM" in llmos("top")[1]
+    code, _, err = llmos("leaderboard", "1")
+    assert (code, "runs pull, no search" in err) == (2, True)
 
 
 def test_pull_eval_and_the_store(llmos, home):

@@ -113,6 +113,8 @@ def test_a_monitor_alarms_of_longer_texts_and_keeps_its_state_through_a_kill(hom
             assert (again.pid, len(again.alarms)) == (found.pid, len(found.alarms))
             ended = await box.monitoring.stop("mood")
             assert ended.alarms == again.alarms
+            begun = await box.monitoring.start("mood")  # at once, while the one before may still be about to end
+            assert begun.pid not in (None, found.pid)
             watching.cancel()
 
     asyncio.run(main())
