@@ -111,12 +111,17 @@ def check_rows(args: Mapping[str, Json], store: Store) -> None:
         check_source(source, store)
 
 
-def check_source(source: str, store: Store) -> None:
+def check_source(source: str, store: Store, *, may_be_empty: bool = False) -> None:
     """As `check_rows`, for one file or dataset."""
     if is_upload(source):
         store.uploads.get(upload_id(source))
     elif source.startswith("/"):
-        if not Path(split_part(source)[0]).exists():
+        path = Path(split_part(source)[0])
+        if (
+            not may_be_empty and path.is_file() and not path.stat().st_size
+        ):  # said at once: others may be first in the queue
+            raise BadInput(f"{source} is empty. Give a file with a row in each line", file=source, kind="empty_file")
+        if not path.exists():
             raise BadInput(
                 f"No file {source}. Check the path; it is read by the daemon, on its machine. Send it one of another "
                 "machine: llmos data upload FILE",

@@ -58,7 +58,7 @@ class LabelData(DatasetProgram):
         answers = spec.args.get("answers")
         if not answers:
             raise BadInput("label-data needs answers: the absolute path of a file, or upload:ID", key="answers")
-        check_source(str(answers), facts.store)
+        check_source(str(answers), facts.store, may_be_empty=True)
         if (split := spec.args.get("split")) is not None and split not in SPLITS:
             raise BadInput(
                 f"split is {split!r}; it must be one of {', '.join(SPLITS)}",

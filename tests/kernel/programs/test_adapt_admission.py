@@ -92,3 +92,9 @@ def test_a_base_that_its_gate_refused_is_a_candidate_until_somebody_promotes_it(
 def test_a_base_that_its_gate_passed_is_promoted(store: Store) -> None:
     commit(store, Verdict(True, "it is better"))
     assert store.resolve("read").ref == "read:1"
+
+
+def test_an_empty_file_is_refused_before_it_waits_for_its_turn(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "empty.txt").touch()
+    with fails_with(BadInput, kind="empty_file"):
+        admit(Spec("adapt", {"base": "tiny", "data": str(tmp_path / "empty.txt")}), store, 0)
