@@ -75,11 +75,14 @@ def test_labels_spread_as_far_as_is_right_about_more_labelled_rows():
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize(("gained", "lost", "exceeds"), [(16, 8, True), (14, 12, False), (5, 5, False), (3, 9, False)])
+@pytest.mark.parametrize(
+    ("gained", "lost", "exceeds"),
+    [(16, 8, True), (4, 1, True), (14, 12, False), (5, 5, False), (3, 9, False), (1, 0, False)],
+)
 def test_labels_are_spread_only_where_they_win_by_more_than_luck(gained, lost, exceeds):
     from llmos.evaluation.self_training.start import exceeds_luck
 
-    assert exceeds_luck(gained, lost, 100) is exceeds
+    assert exceeds_luck(gained, lost) is exceeds
 
 
 @pytest.mark.torch

@@ -84,14 +84,13 @@ def spread_labels(vectors: Floats, labels: Numbers, classes: int) -> Spread:
     accuracy, labelled = unseen[best]
     by_head = np.concatenate(right)
     by_spread = np.concatenate([(labelled.argmax(axis=1) == labels)[held] for held in folds])
-    is_better = exceeds_luck(int((by_spread & ~by_head).sum()), int((by_head & ~by_spread).sum()), known)
+    is_better = exceeds_luck(int((by_spread & ~by_head).sum()), int((by_head & ~by_spread).sum()))
     return Spread(labelled, others, accuracy, float(by_head.mean()), is_better)
 
 
-def exceeds_luck(gained: int, lost: int, rows: int) -> bool:
-    """Whether so many rows gained, and lost, of all are more than one standard error of their difference (McNemar)."""
-    difference = gained - lost
-    return difference > sqrt(gained + lost - difference**2 / rows)
+def exceeds_luck(gained: int, lost: int) -> bool:
+    """Whether so many rows gained, and lost, are more than one standard error of no difference (McNemar)."""
+    return gained - lost > sqrt(gained + lost)
 
 
 @torch.inference_mode()

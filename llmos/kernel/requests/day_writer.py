@@ -27,6 +27,8 @@ class DayWriter:
         if self._database is None or day != self._day or _file_of(path) != self._file:
             self.close()
             self._database = day_file.connect(path)
+            # else a batch would reach the disk only with the thousandth page, or when the file is closed
+            self._database.execute("PRAGMA synchronous = FULL")
             self._day, self._file = day, _file_of(path)
         try:
             day_file.write(self._database, rows)
