@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -89,7 +90,12 @@ class MonitorService:
         if self._store.promoted(name) is None:
             raise Conflict(f"No version of {name} is promoted. Promote one first: llmos promote {name}:1", name=name)
         process = self._process_of(name)
-        if process is None or process.state is State.STOPPING:
+        if process is not None and process.state is State.STOPPING:  # both would write its state
+            async with aclosing(self._processes.watch(process.pid)) as changes:
+                async for _ in changes:
+                    pass
+            process = self._process_of(name)
+        if process is None:
             await self._processes.submit(Spec(MONITOR, {"model": name}, priority=Priority.BACKGROUND))
         elif process.state in (State.INTERRUPTED, State.SUSPENDED):
             await self._processes.resume(process.pid)
@@ -124,9 +130,7 @@ class MonitorService:
             ) from None
 
     def _process_of(self, name: str) -> Process | None:
-        """The name's monitor: the newest, where one is still about to end."""
-        mine = [one for one in self._live() if one.spec.args.get("model") == name]
-        return max(mine, key=lambda one: one.pid, default=None)
+        return next((one for one in self._live() if one.spec.args.get("model") == name), None)
 
     def _live(self) -> list[Process]:
         return [one for one in of_program(self._processes.all(), MONITOR) if one.state is not State.EXITED]
