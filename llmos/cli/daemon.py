@@ -108,9 +108,11 @@ def spawn(command: list[str], home: Path, environ: Mapping[str, str] | None = No
         line = ready.readline() if is_told else b""
     try:
         return {"os_pid": child.pid, **_parse_ready(line, log)}
-    except BadSetting as error:
-        if error.detail.get("key") == "home" and not was_home:
-            child.wait(READY_TIMEOUT_S)
+    except LlmosError as error:
+        if line:  # it has said why it ends: until it has ended, it looks like a daemon of this home
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(READY_TIMEOUT_S)
+        if isinstance(error, BadSetting) and error.detail.get("key") == "home" and not was_home:
             _take_back(log)
         raise
 

@@ -35,7 +35,7 @@ class Box:
     def run(self, *words: str, code: int = 0) -> str:
         command = [sys.executable, "-c", "from llmos.cli.main import main; main()", *words]
         done = subprocess.run(command, env=self.environ, capture_output=True, text=True, timeout=300)
-        assert done.returncode == code, done.stderr
+        assert done.returncode == code, (words, done.stderr)
         return done.stdout if code == 0 else done.stderr
 
     def make(self, *words: str) -> dict[str, object]:
