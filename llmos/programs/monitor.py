@@ -82,6 +82,7 @@ class Monitor:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._channel, self._clock = channel, clock
+        self._unsaid: list[DriftAlarm] = []  # until the state that has them is kept
         self._name, self._folder = str(job.args["model"]), Path(job.args["folder"])
         self._feedback = Path(job.args["feedback"])
         self._numbers = count(1)
@@ -281,7 +282,7 @@ class Monitor:
         return tuple(states)
 
     def _alarm(self, alarm: DriftAlarm) -> None:
-        self._channel.send(DriftFound(alarm))
+        self._unsaid.append(alarm)
         self._state = replace(self._state, alarms=(alarm, *self._state.alarms)[:MOST_ALARMS])
 
     def _end_alarms(self, signals: set[str]) -> None:
@@ -290,7 +291,7 @@ class Monitor:
         for one in self._state.alarms:
             if one.ended_at is None and one.signal in signals:
                 one = replace(one, ended_at=self._clock())
-                self._channel.send(DriftFound(one))
+                self._unsaid.append(one)
             alarms.append(one)
         self._state = replace(self._state, alarms=tuple(alarms))
         for signal in signals:
@@ -327,10 +328,13 @@ class Monitor:
     # The file.
 
     def _keep(self, state: MonitorState) -> None:
-        """Write the state, whole or not at all."""
+        """Write the state, whole or not at all; then say what has begun or ended: who hears of it looks there."""
         self._state = state
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_whole(self._folder / STATE, to_json(state))
+        for alarm in self._unsaid:
+            self._channel.send(DriftFound(alarm))
+        self._unsaid.clear()
 
     def _report(self, look: LookRecord) -> None:
         """Note the look, and write the page; the state is written already, and counts if either is damaged."""

@@ -214,12 +214,12 @@ def test_in_each_mode_texts_on_which_versions_disagree_are_kept(home, mode):
     asked: set[str] = set()
 
     async def ask_some(box: Kernel) -> None:
-        plan = {"mode": mode, "guards": ("agreement>=0.01",), "share": 0.5, "calls": 1_000}
+        # a bound that twenty pairs neither show to be kept nor to be broken: the rollout goes on
+        plan = {"mode": mode, "guards": ("agreement>=0.4",), "share": 0.5, "calls": 100_000}
         await box.rollouts.start("mood", 3, plan)
         number = 0
         while box.rollouts.get("mood").disagreements.pairs < 20:  # copies run after their answers
             number += 1
-            assert number < 2_000, "no pairs"
             text, user = f"text {number}", "ann" if number % 2 else "bob"
             chosen = box.rollouts.choose("mood", user + text, [text])
             assert chosen is not None
@@ -230,7 +230,8 @@ def test_in_each_mode_texts_on_which_versions_disagree_are_kept(home, mode):
 
     async def main() -> None:
         async with running(home, rollout_texts=True) as box:
-            await ask_some(box)
+            async with asyncio.timeout(240):
+                await ask_some(box)
             found = await box.rollouts.disagreements("mood", "", 1_000)
             assert found
             assert {one.text for one in found} <= asked
