@@ -24,7 +24,7 @@ from llmos.api.key_guard import check_models_in, lower_priority, permit
 from llmos.api.query import Query, asked_of
 from llmos.api.stream import EVENTS, ServerSentEvents, event
 from llmos.kernel.interface import KernelInterface
-from llmos.kernel.programs import declaration_of
+from llmos.kernel.programs import declaration_of, declarations
 from llmos.kernel.programs.arguments import check_arguments
 
 
@@ -135,17 +135,18 @@ class Processes:
         return ServerSentEvents(event_stream(self._processes.watch(process.pid)))
 
     async def result(self, request: Request) -> Reply:
-        found = await self._processes.result(_pid(request))
+        found = await self._processes.result(self._readable_pid(request))
         return Response(found, media_type="application/json")
 
     async def report(self, request: Request) -> Reply:
-        page = await self._processes.report(_pid(request))
+        page = await self._processes.report(self._readable_pid(request))
         return Response(page, media_type="text/html; charset=utf-8")
 
     async def file(self, request: Request) -> Reply:
         asked = asked_of(request)
         offset = (int(asked.get("part") or 1) - 1) * PART_BYTES
-        return Response(await self._processes.export_part(_pid(request), offset, PART_BYTES), media_type=BYTES)
+        part = await self._processes.export_part(self._readable_pid(request), offset, PART_BYTES)
+        return Response(part, media_type=BYTES)
 
     async def log(self, request: Request) -> Reply:
         process = self._processes.get(_pid(request))
@@ -179,6 +180,19 @@ class Processes:
         """The pid of a process that the request's key may steer: as it may start one of its program."""
         pid = _pid(request)
         permit(request, declaration_of(self._processes.get(pid).spec.program).scope)
+        return pid
+
+    def _readable_pid(self, request: Request) -> int:
+        """The pid of a process whose findings the request's key may read: as it may start one with its arguments.
+
+        They may hold texts of a dataset, or of calls to a model.
+        """
+        pid = _pid(request)
+        spec = self._processes.get(pid).spec
+        program = declarations().get(spec.program)  # none if its package was removed
+        scope = KeyScope.ADMIN if program is None else program.scope
+        permit(request, scope)
+        check_models_in(request, spec.args, makes_model=scope is not KeyScope.DATA)
         return pid
 
 

@@ -145,3 +145,23 @@ def test_what_is_no_model_of_the_store_is_no_model_of_others(ask, kernel):
     started = {"program": "train", "args": {**args, "data": {"train": "tickets@1"}}}
     answer = ask("POST", "/v1/processes", started, headers=make(kernel, models=("minilm*",)))
     assert answer.status_code == 201, answer.text
+
+
+@pytest.mark.parametrize("what", ["result", "report", "file"])
+def test_what_a_process_has_found_is_read_by_keys_that_may_start_it(ask, kernel, what):
+    args = {"data": "tickets@1", "model": "minilm", "disagreements": "support"}
+    answer = ask("POST", "/v1/processes", {"program": "queue-data", "args": args}, headers=make(kernel, models=("*",)))
+    path = f"/v1/processes/{answer.json()['pid']}/{what}"
+    trains = ask("GET", path, headers=make(kernel, KeyScope.TRAIN, models=("*",)))
+    assert (trains.status_code, trains.json()["error"]["code"]) == (403, "scope_missing")
+    others = ask("GET", path, headers=make(kernel, KeyScope.DATA, models=("minilm",)))
+    assert (others.status_code, others.json()["error"]["code"]) == (403, "model_not_allowed")
+    assert ask("GET", path, headers=make(kernel, KeyScope.DATA, models=("minilm", "support"))).status_code == 200
+
+
+def test_the_report_of_a_training_is_not_for_a_key_of_other_models(ask, kernel):
+    args = {"task": "classify", "name": "mood", "base": "minilm", "data": {"train": "tickets@1"}}
+    started = ask("POST", "/v1/processes", {"program": "train", "args": args}, headers=make(kernel, models=("*",)))
+    path = f"/v1/processes/{started.json()['pid']}/report"
+    assert ask("GET", path, headers=make(kernel, models=("minilm",))).status_code == 403
+    assert ask("GET", path, headers=make(kernel, models=("minilm", "mood"))).status_code == 200
