@@ -6,7 +6,7 @@ import asyncio
 import logging
 import re
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
@@ -169,17 +169,28 @@ class Bodies:
         self._limit = limit_bytes
         self._beside = ThreadPoolExecutor(READERS, "bodies")
 
-    async def read(self, request: Request, decoder: msgspec.json.Decoder[T]) -> T:
-        """Read the body as the decoder's type; an empty body counts as an empty object."""
-        return await self.read_as(request, decoder, lambda value: value)
+    async def read(self, request: Request, decoder: msgspec.json.Decoder[T], unnamed: Sequence[str] = ()) -> T:
+        """Read the body as the decoder's type; an empty body counts as an empty object.
 
-    async def read_as(self, request: Request, decoder: msgspec.json.Decoder[T], meaning: Callable[[T], R]) -> R:
+        `unnamed` are values of an object's `model` that name none: without it, the key's own model is meant.
+        """
+        return await self.read_as(request, decoder, lambda value: value, unnamed)
+
+    async def read_as(
+        self,
+        request: Request,
+        decoder: msgspec.json.Decoder[T],
+        meaning: Callable[[T], R],
+        unnamed: Sequence[str] = (),
+    ) -> R:
         """Read the body and pass it to `meaning`; a large body is handled in a thread."""
         body = await self._bytes(request) or b"{}"
         visit = request.scope.get("visit")
 
         def parse() -> R:
             value = decode_body(body, decoder)
+            if unnamed and isinstance(value, dict) and value.get("model") in unnamed:
+                del value["model"]
             if visit is not None:
                 visit.check_body(value)
             return meaning(value)

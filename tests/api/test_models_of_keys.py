@@ -95,6 +95,16 @@ def test_a_request_without_a_model_is_for_the_key_s_own(ask, kernel):
     assert (none.status_code, none.json()["detail"]["expected"]) == (400, [])
 
 
+def test_infinity_s_word_for_no_model_is_for_the_key_s_own(ask, kernel):
+    kernel.teach("mood", "classify")
+    said = {"input": "a", "model": "default/not-specified"}
+    answer = ask("POST", "/infinity/classify", said, headers=make(kernel, models=("support",)))
+    assert (answer.status_code, answer.json()["model"]) == (200, "support:2")
+    none = ask("POST", "/infinity/classify", said, headers=make(kernel, models=("ner",)))
+    assert (none.status_code, none.json()["error"]["detail"]["expected"]) == (400, [])
+    assert ask("POST", "/v1/classify", said, headers=make(kernel, models=("support",))).status_code == 403
+
+
 def test_a_key_for_one_version_may_say_its_name(ask, kernel):
     mine = make(kernel, models=("support:2",))
     assert ask("POST", "/v1/run", {"model": "support", "input": "a"}, headers=mine).status_code == 200

@@ -31,10 +31,7 @@ NAME_IT = "Send `model`"
 UNNAMED = ("", "default/not-specified")  # what its client sends for a server of one model
 EMBED, RERANK, CLASSIFY = "embed", "rerank", "classify"
 WORDS = (EMBED, RERANK, CLASSIFY)
-UNSUPPORTED = Unsupported(
-    neutral={"modality": ("text",), "raw_scores": (False,)}, unset={"model": UNNAMED, "dimensions": (0,)}
-)
-RERANK_UNSUPPORTED = Unsupported(unset={"model": UNNAMED})
+UNSUPPORTED = Unsupported(neutral={"modality": ("text",), "raw_scores": (False,)}, unset={"dimensions": (0,)})
 
 
 class InfinityEmbed(CallFields, kw_only=True, forbid_unknown_fields=True):
@@ -138,7 +135,7 @@ class Infinity:
         ]
 
     async def embed(self, request: Request) -> Reply:
-        body = parse_supported(await self._bodies.read(request, BODY), InfinityEmbed, UNSUPPORTED)
+        body = parse_supported(await self._bodies.read(request, BODY, UNNAMED), InfinityEmbed, UNSUPPORTED)
         if body.encoding_format not in (None, "float", "base64"):
             said = f"encoding_format is {body.encoding_format!r}; it must be float or base64"
             raise BadInput(said, key="encoding_format")
@@ -152,7 +149,7 @@ class Infinity:
         return reply(InfinityReply("list", data, wanted.model, *_usage_and_id(chunk.tokens.prompt)))
 
     async def rerank(self, request: Request) -> Reply:
-        body = parse_supported(await self._bodies.read(request, BODY), InfinityRerank, RERANK_UNSUPPORTED)
+        body = parse_supported(await self._bodies.read(request, BODY, UNNAMED), InfinityRerank, Unsupported())
         body.model = model_for(request, self._models, body.model, RERANK, NAME_IT)
         inputs = {"query": body.query, "documents": body.documents}
         params = without_unset({"top_n": body.top_n, "raw_scores": body.raw_scores})
@@ -166,7 +163,7 @@ class Infinity:
         return reply(InfinityRanks(results, wanted.model, *_usage_and_id(chunk.tokens.prompt)))
 
     async def classify(self, request: Request) -> Reply:
-        body = parse_supported(await self._bodies.read(request, BODY), InfinityClassify, UNSUPPORTED)
+        body = parse_supported(await self._bodies.read(request, BODY, UNNAMED), InfinityClassify, UNSUPPORTED)
         body.model = model_for(request, self._models, body.model, CLASSIFY, NAME_IT)
         wanted = self._calls.call_for(body, CLASSIFY, _texts(body.input), {}, _field(body.input))
         chunk = await self._calls.whole(wanted, request)
