@@ -81,7 +81,7 @@ def writing(target: Path) -> Iterator[BundleWriter]:
     """
     _check_free(target)
     disk.make_folder(target.parent)
-    for half in target.parent.glob(f"{disk.TEMPORARY}{target.name}-*"):  # what a killed one has left
+    for half in disk.temporaries(target):  # what a killed one has left
         shutil.rmtree(half) if half.is_dir() else half.unlink(missing_ok=True)
     aside = disk.temporary(target)
     writer: BundleWriter = TarWriter(aside, target.stem) if target.suffix == TAR else FolderWriter(aside)

@@ -92,3 +92,13 @@ def test_a_kill_leaves_no_bundle_and_the_next_one_clears_up(tmp_path, home, name
     for _ in killed_along_the_way(lambda: make(tmp_path / name, home)):
         assert not (tmp_path / name).exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["home", name]
+
+
+def test_only_what_a_killed_one_has_left_of_the_same_bundle_is_removed(tmp_path):
+    home = stocked_home(tmp_path / "home")
+    left = tmp_path / ".tmp-llmos[1]-0123abcd"
+    others = [".tmp-llmos[1]-gpu-0123abcd", ".tmp-llmos1-0123abcd", ".tmp-llmos[1]-notes"]
+    for name in (left.name, *others):
+        (tmp_path / name).mkdir()
+    make(tmp_path / "llmos[1]", home)
+    assert sorted(path.name for path in tmp_path.glob(".tmp-*")) == sorted(others)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import glob
 import os
 import shutil
 import uuid
@@ -13,6 +14,7 @@ from pathlib import Path
 from llmos.abi.error import DiskFull
 
 TEMPORARY = ".tmp-"  # the prefix of half-written files: nothing reads them, and the next start removes them
+DIGITS = 8  # of the random part of a temporary name
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 MARGIN_BYTES = 64 * 1024  # for links, folders and a manifest
 
@@ -44,7 +46,12 @@ def _full(folder: Path, need_bytes: int) -> DiskFull:
 
 def temporary(beside: Path) -> Path:
     """A new name in the same folder that the next start would remove."""
-    return beside.with_name(f"{TEMPORARY}{beside.name}-{uuid.uuid4().hex[:8]}")
+    return beside.with_name(f"{TEMPORARY}{beside.name}-{uuid.uuid4().hex[:DIGITS]}")
+
+
+def temporaries(beside: Path) -> list[Path]:
+    """What is there under a name that `temporary` gives for this path, and for no other."""
+    return sorted(beside.parent.glob(f"{TEMPORARY}{glob.escape(beside.name)}-{'[0-9a-f]' * DIGITS}"))
 
 
 def sync(path: Path) -> None:
