@@ -296,7 +296,7 @@ class CountedCall:
             used = self._tokens.prompt + self._tokens.completion
             # a client that leaves before the end has used what it held: it must not gain by leaving
             self._visit.settle(self._held, self._held if self._outcome == Cancelled.code else used)
-        if self._slos.is_on:
+        if self._slos.is_on and wanted.call.operation is Operation.ANSWER:  # a load is slow, and answers nothing
             self._slos.note(wanted.model, self._outcome, now - self._started)
         self._keep_trace(now)
         if self._requests.is_on:
