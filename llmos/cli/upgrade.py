@@ -7,9 +7,10 @@ import signal
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -86,50 +87,83 @@ def upgrade(
     )
     daemon = daemon_of(home)
     if daemon is None:
-        install.run()
+        with ending_in_order() as ending:
+            ending.hold()
+            install.run()
         say(f"llmos {version} is installed. Start it: llmos up")
         return
     note("asking pip whether it can be installed")
     install.check()
-    with daemon, ending_in_order():
-        _replace(daemon, install, home)
+    with daemon, ending_in_order() as ending:
+        _replace(daemon, install, home, ending)
     _say_state()
 
 
+class Ending:
+    """The handler of the signals that end this: the first one raises KeyboardInterrupt, unless they are held by then.
+
+    A later one does nothing: it must not end the way back. No signal is ignored, for the daemon would inherit that.
+    """
+
+    def __init__(self) -> None:
+        self._is_held = False
+
+    def hold(self) -> None:
+        """From now on this goes on to its end, whatever comes."""
+        self._is_held = True
+
+    def __call__(self, number: int, frame: object) -> None:
+        if not self._is_held:
+            self._is_held = True
+            raise KeyboardInterrupt
+
+
 @contextmanager
-def ending_in_order() -> Iterator[None]:
-    """Inside this block, a terminal that closes or a kill ends it as Ctrl-C does: what was stopped is started again."""
+def ending_in_order() -> Iterator[Ending]:
+    """Inside this block, a terminal that closes or a kill ends it as Ctrl-C does: what was stopped is started again.
 
-    def end(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
+    What is ignored already stays so, as SIGHUP under nohup.
+    """
+    ending = Ending()
+    before = {one: signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)}
     try:
-        yield
+        for one, handler in before.items():
+            if handler is not signal.SIG_IGN:
+                signal.signal(one, ending)
+        yield ending
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for one, handler in before.items():
+            signal.signal(one, handler)
 
 
-def _replace(daemon: OsProcess, install: Installation, home: Path) -> None:
-    """Stop, install, start; where the installation fails, what was there is started again."""
+def _replace(daemon: OsProcess, install: Installation, home: Path, ending: Ending) -> None:
     launch = launch_of(daemon.os_pid)
     unit = _unit_of(launch)
     note("stopping the daemon; trainings write their checkpoints")
     if unit is None:
-        end_all(daemon, home)
+        exchange(partial(end_all, daemon, home), install.run, partial(start_again, launch, home), ending)
     else:
-        unit.stop()
+        exchange(unit.stop, install.run, unit.start, ending)
+
+
+def exchange(
+    stop: Callable[[], object], install: Callable[[], object], start: Callable[[], object], ending: Ending
+) -> None:
+    """Stop, install, start; where one of the first two fails, what was there is started again.
+
+    An installation that has begun goes on to its end: half of one could not be started.
+    """
     try:
-        install.run()
+        stop()
+        ending.hold()
+        install()
     except (LlmosError, KeyboardInterrupt):
         note("it was not installed; what was there is started again")
         raise
     finally:
-        if unit is None:
-            start_again(launch, home)
-        else:
-            unit.start()
+        ending.hold()
+        stop()  # one that was interrupted may still be under way
+        start()
 
 
 def start_again(launch: Launch, home: Path) -> None:
@@ -177,7 +211,7 @@ def _check_new_code(source: Path, home: Path) -> str:
         raise BadInput(f"{source} is no whole wheel. Fetch it again")
     path = source.resolve()
     environ = {**os.environ, "PYTHONPATH": str(path), "PYTHONDONTWRITEBYTECODE": "1"}
-    done = _run([sys.executable, "-c", CHECK, str(home), str(path)], environ)
+    done = run_apart([sys.executable, "-c", CHECK, str(home), str(path)], environ)
     if done.returncode:
         said = done.stderr.strip().rpartition("\n")[2].partition(": ")
         raise BadInput(
@@ -209,15 +243,18 @@ class Installation:
     def _pip(self, *more: str) -> None:
         flags = [] if self.wheels is None else ["--no-index", "--find-links", str(self.wheels)]
         words = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--upgrade", *flags, *more]
-        done = _run([*words, str(self.source)])
+        done = run_apart([*words, str(self.source)])
         if done.returncode:
             raise Unavailable(
                 f"pip does not install {self.source}: {' '.join(done.stderr.split())}", path=str(self.source)
             )
 
 
-def _run(words: Sequence[str], environ: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(words, env=environ, capture_output=True, text=True, check=False, cwd="/")
+def run_apart(words: Sequence[str], environ: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run it in a session of its own, which a terminal's Ctrl-C does not reach."""
+    return subprocess.run(
+        words, env=environ, capture_output=True, text=True, check=False, cwd="/", start_new_session=True
+    )
 
 
 VERBS = {"restart": restart, "upgrade": upgrade}

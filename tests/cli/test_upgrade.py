@@ -2,13 +2,16 @@
 
 import os
 import signal
+import sys
 import zipfile
+from contextlib import suppress
+from functools import partial
 
 import pytest
 
 from llmos.abi.error import Unavailable
 from llmos.cli.main import run_verb
-from llmos.cli.upgrade import Installation, ending_in_order
+from llmos.cli.upgrade import Installation, ending_in_order, exchange, run_apart
 from llmos.kernel.home_format import FORMAT, PAGE
 from llmos.testing.errors import fails_with
 
@@ -115,12 +118,51 @@ def killed(number, steps):
         os.kill(os.getpid(), number)
         signal.sigtimedwait([], 5)
     finally:
+        os.kill(os.getpid(), number)  # once more: the way back goes on
         steps.append("started again")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_a_kill_in_the_midst_ends_as_an_interrupt_so_that_all_is_started_again(number):
     before, steps = signal.getsignal(number), []
     with pytest.raises(KeyboardInterrupt), ending_in_order():
         killed(number, steps)
     assert (steps, signal.getsignal(number)) == (["started again"], before)
+
+
+def test_what_nohup_ignores_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with ending_in_order():
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize(
+    ("at", "steps"),
+    [
+        ("stop", ["stop", "stopped", "started"]),
+        ("install", ["stopped", "install", "installed", "stopped", "started"]),
+        ("start", ["stopped", "installed", "stopped", "start", "started"]),
+    ],
+)
+def test_whenever_it_is_interrupted_the_daemon_has_ended_and_is_started(at, steps):
+    done = []
+
+    def step(name, ended):
+        if name == at and name not in done:
+            done.append(name)
+            signal.raise_signal(signal.SIGINT)
+        done.append(ended)
+
+    stop, install = partial(step, "stop", "stopped"), partial(step, "install", "installed")
+    with suppress(KeyboardInterrupt), ending_in_order() as ending:
+        exchange(stop, install, partial(step, "start", "started"), ending)
+    assert done == steps
+
+
+def test_pip_runs_where_a_terminal_s_interrupt_does_not_reach_it():
+    done = run_apart([sys.executable, "-c", "import os; print(os.getsid(0) == os.getpid())"])
+    assert done.stdout == "True\n"
