@@ -106,6 +106,11 @@ echo '· checking the files of the bundle'
     (cd -- "$here" && sha256sum -c SHA256SUMS 2>/dev/null | grep -v ': OK$' | head -n 5 >&2) || :
     fail 'the bundle is damaged. Nothing was installed. Copy it again'
 }
+for one in "$here"/wheels/*; do
+    [ -e "$one" ] || [ -L "$one" ] || continue
+    cut -d ' ' -f 3- "$here/SHA256SUMS" | grep -qxF "wheels/${one##*/}" ||
+        fail "$one is no file of this bundle. Nothing was installed. Take it out"
+done
 
 if [ -n "$want_python" ]; then
     if [ -e "$venv" ] && [ ! -f "$venv/pyvenv.cfg" ]; then
@@ -114,7 +119,15 @@ if [ -n "$want_python" ]; then
     parent=$(dirname -- "$venv")
     mkdir -p -- "$parent" && [ -w "$parent" ] || fail "$parent cannot be written. Name another place: --venv DIR"
     was_there=
-    [ ! -x "$venv/bin/llmos" ] || was_there=1
+    if [ -x "$venv/bin/llmos" ]; then
+        was_there=1
+        if (
+            [ -z "$home" ] || export LLMOS_HOME="$home"
+            "$venv/bin/llmos" status >/dev/null 2>&1
+        ); then
+            fail "llmos is up, and its files cannot be replaced under it. Nothing was installed. Stop it: llmos down"
+        fi
+    fi
     echo "· making $venv"
     "$python" -m venv "$venv" || fail "$python could not make a virtual environment; it said why above. On Debian and Ubuntu the package python3-venv is needed"
     echo "· installing llmos $version"
@@ -124,7 +137,10 @@ if [ -n "$want_python" ]; then
     }
     pip --require-hashes -r "$here/requirements.txt" || fail 'pip could not install the wheels; it said why above. Repeat this command when that is mended'
     if [ -n "$was_there" ]; then # other code may have the same version
-        pip --no-deps --force-reinstall "llmos==$version" || fail 'pip could not install llmos; it said why above'
+        own=$(mktemp) || fail 'no temporary file can be made. Set TMPDIR'
+        trap 'rm -f -- "$own"' EXIT
+        grep "^llmos==" "$here/requirements.txt" >"$own" || fail 'requirements.txt does not name llmos'
+        pip --no-deps --force-reinstall --require-hashes -r "$own" || fail 'pip could not install llmos; it said why above'
     fi
     llmos=$venv/bin/llmos
 else

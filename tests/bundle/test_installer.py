@@ -7,14 +7,15 @@ import subprocess
 import sys
 
 import pytest
-from bundle_parts import TREE, stocked_home, tiny_wheels
+from bundle_parts import TREE, stocked_home, tiny_wheels, write_tiny_wheel
 
+from llmos import __version__
 from llmos.bundle.making import installer, make
 from llmos.bundle.record import BundleTarget
 from llmos.bundle.wheels import WheelChoice, target_of
 from llmos.kernel.store.store import Store
 
-NO_INDEX = {"PIP_INDEX_URL": "http://127.0.0.1:9/", "PIP_CONFIG_FILE": os.devnull}
+NO_INDEX = {"PIP_INDEX_URL": "http://127.0.0.1:9/", "PIP_CONFIG_FILE": os.devnull, "LLMOS_PORT": "9"}
 pytestmark = pytest.mark.slow
 
 
@@ -88,6 +89,25 @@ def test_a_lost_file_is_refused(unpacked, tmp_path):
     next((unpacked / "wheels").iterdir()).unlink()
     done = install(unpacked, "--python", sys.executable, "--venv", tmp_path / "env")
     assert (done.returncode, (tmp_path / "env").exists()) == (1, False)
+
+
+def test_a_wheel_that_the_bundle_does_not_name_is_refused(unpacked, tmp_path):
+    extra = write_tiny_wheel(unpacked / "wheels", "llmos", "", number=f"{__version__}+other")
+    done = install(unpacked, "--python", sys.executable, "--venv", tmp_path / "env")
+    assert (done.returncode, f"wheels/{extra.name} is no file of this bundle" in done.stderr) == (1, True)
+    assert not (tmp_path / "env").exists()
+
+
+def test_nothing_is_replaced_under_a_daemon_that_is_up(unpacked, tmp_path):
+    command = tmp_path / "env" / "bin" / "llmos"
+    command.parent.mkdir(parents=True)
+    (tmp_path / "env" / "pyvenv.cfg").write_text("")
+    command.write_text(f'#!/bin/sh\n[ "$1 $LLMOS_HOME" = "status {tmp_path}/new" ]\n')  # this home's daemon answers
+    command.chmod(0o755)
+    before = sorted(tmp_path.glob("env/**/*"))
+    done = install(unpacked, "--python", sys.executable, "--venv", tmp_path / "env", "--home", tmp_path / "new")
+    assert (done.returncode, "Stop it: llmos down" in done.stderr) == (1, True)
+    assert sorted(tmp_path.glob("env/**/*")) == before
 
 
 @pytest.mark.parametrize("said", ["cpython-3.2 linux-x86_64 glibc-2.36", "pypy-3.11 linux-x86_64 glibc-2.36"])
