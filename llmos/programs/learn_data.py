@@ -5,8 +5,9 @@ Arguments: `data` (the first rows), `model`, `upto`, `accuracy`, `name`, and `fe
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,16 @@ from llmos.abi.row_id import RowHmac, fold_text
 from llmos.data.datasets.dataset_writer import DatasetWriter
 from llmos.data.datasets.stored_row import StoredRow
 from llmos.data.feedback.choice import ChosenRows, choose_rows
-from llmos.data.feedback.told_rows import SOURCE, UNUSED, ToldFamily, in_place_of, told_family
+from llmos.data.feedback.told_rows import (
+    SOURCE,
+    UNUSED,
+    ToldFamily,
+    answer_told_of,
+    has_many_answers,
+    in_place_of,
+    is_replaced_once,
+    told_family,
+)
 from llmos.programs.channel import Channel, Stopped
 from llmos.programs.dataset_operation import counter, finish, reader_of, size_of
 from llmos.programs.dataset_operation import rows_of as rows_in
@@ -34,20 +44,30 @@ def main(channel: Channel, job: Job) -> None:
     on_rows = counter(channel, "read", 2 * size_of(job, ref))
     try:
         splits: dict[str, str] = {}
+        ids: set[str] = set()
         for split, stored in rows_in(reader):
             on_rows(1)
+            ids.add(stored.id)
             splits.setdefault(_text_id(hmac, stored), split)
         with open_feedback(Path(str(args["feedback"]))) as database:
             rows = list(rows_of(database, str(args["model"]), upto=int(args["upto"])))
         told = ToldRows(hmac, reader.task, reader.options)
         chosen = told.choose(rows, manifest.labels, splits, float(args.get("accuracy") or 0.0))
         with DatasetWriter(Path(job.scratch) / "dataset", reader.task, options=reader.options) as writer:
+            replaced: set[tuple[str, str]] = set()
             for split, stored in rows_in(reader):
                 on_rows(1)
-                better = chosen.train.get(_text_id(hmac, stored))
-                writer.add(split, stored if better is None else told.in_place_of(stored, better))
-            for split, text_id, row in _new_rows(chosen, splits):
-                writer.add(split, told.new_row(text_id, row))
+                text_id = _text_id(hmac, stored)
+                better = None if has_many_answers(stored.row) else chosen.train.get(text_id)
+                if better is None:
+                    writer.add(split, stored)
+                elif not (is_replaced_once(stored.row) and (split, text_id) in replaced):
+                    replaced.add((split, text_id))
+                    writer.add(split, told.in_place_of(stored, better))
+            for split, row in _new_rows(chosen, splits):
+                new = told.new_row(row, ids)
+                ids.add(new.id)
+                writer.add(split, new)
             written = writer.finish()
     except Stopped:
         print("Stopped; nothing is kept", flush=True)
@@ -62,7 +82,7 @@ def main(channel: Channel, job: Job) -> None:
         "left_out": dict(chosen.left_out),
     }
     made = offer_child(channel, job, written, manifest, operation)
-    left = "".join(f"; {count:,} left out: {why}" for why, count in chosen.left_out.items())
+    left = "".join(f"; {number:,} left out: {why}" for why, number in chosen.left_out.items())
     finish(channel, made, written, f"{len(chosen.train):,} learned, {len(chosen.held_out):,} held out{left}")
 
 
@@ -70,10 +90,10 @@ def _text_id(hmac: RowHmac, stored: StoredRow[Any]) -> str:  # Any: a row of the
     return hmac.id_of(fold_text(" | ".join(stored.row.texts)))
 
 
-def _new_rows(chosen: ChosenRows, splits: dict[str, str]) -> list[tuple[str, str, FeedbackRow]]:
-    """The feedback on texts that the first rows do not have, by the split that it goes to."""
+def _new_rows(chosen: ChosenRows, splits: dict[str, str]) -> list[tuple[str, FeedbackRow]]:
+    """The feedback that takes no row's place, by the split that it goes to: what is named by no text of the rows."""
     parts = (("train", chosen.train), ("test", chosen.held_out))
-    return [(split, text_id, row) for split, part in parts for text_id, row in part.items() if text_id not in splits]
+    return [(split, row) for split, part in parts for name, row in part.items() if name not in splits]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,21 +108,29 @@ class ToldRows:
         self, rows: Sequence[FeedbackRow], labels: Sequence[str], splits: Mapping[str, str], accuracy: float
     ) -> ChosenRows:
         """Choose among what can be rows here; texts are the same where the rows' are, as words and as a text."""
-        family, usable = self._family, []
+        family, usable, answers = self._family, [], dict[int, str]()
         for row in rows:
             made = family.row_of(self.options, row, None)
             if made is not None:
                 usable.append(replace(row, text_id=_text_id(self.hmac, StoredRow("", made))))
+                if has_many_answers(made):
+                    answers[row.id] = answer_told_of(made)
+
+        def group(row: FeedbackRow) -> str:
+            return f"{row.text_id} {answers[row.id]}" if row.id in answers else row.text_id
+
         held_out = {row.text_id for row in usable if row.is_held_out}
         usable = [replace(row, is_held_out=row.text_id in held_out) for row in usable]
-        chosen = choose_rows(usable, family.known(labels), splits, accuracy, family.labels_in)
+        chosen = choose_rows(usable, family.known(labels), splits, accuracy, family.labels_in, group)
         if len(rows) > len(usable):
             chosen.left_out[UNUSED] = len(rows) - len(usable)
         return chosen
 
-    def new_row(self, text_id: str, row: FeedbackRow) -> StoredRow[Any]:  # Any: a row of the task's family
-        """A row of a text that the dataset does not have."""
-        return StoredRow(text_id, self._family.row_of(self.options, row, None), {SOURCE: row.id})
+    def new_row(self, row: FeedbackRow, ids: Collection[str]) -> StoredRow[Any]:  # Any: a row of the task's family
+        """A row beside those of the dataset, with an id that none of these has."""
+        twins = (self.hmac.twin_of(row.text_id, occurrence) for occurrence in count(1))
+        own = next(one for one in chain((row.text_id,), twins) if one not in ids)
+        return StoredRow(own, self._family.row_of(self.options, row, None), {SOURCE: row.id})
 
     def in_place_of(self, stored: StoredRow[Any], row: FeedbackRow) -> StoredRow[Any]:  # Any: as above
         """A row of the dataset, with what feedback says of its text."""

@@ -14,7 +14,7 @@ from llmos.abi.json_type import Json
 from llmos.abi.row_id import RowHmac, fold_text
 from llmos.data.datasets.dataset_reader import DatasetReader
 from llmos.data.feedback.told_rows import UNUSED
-from llmos.data.row import PreferenceRow, Row
+from llmos.data.row import PreferenceRow, Row, TextRow, UnpairedRow
 from llmos.programs import import_data, learn_data
 from llmos.tasks import task as task_of
 
@@ -93,3 +93,57 @@ def test_a_model_of_preferences_learns_the_right_text_over_the_answer(tmp_path):
     assert all(isinstance(row, PreferenceRow) for row in new)
     assert {(row.answer, row.rejected) for row in new} == {("right", "wrong")}
     assert len(new) == sum(not row.is_held_out for row in rows[:30])
+
+
+def asked_of(held_out: bool) -> list[str]:
+    """Prompts which are held out or not."""
+    texts = [f"Tell {at}" for at in range(60)]
+    return [one for one in texts if told("generate", one, "text", "x").is_held_out is held_out]
+
+
+def ids_in(shop: Shop, split: str) -> list[str]:
+    reader = DatasetReader(Path(shop.folders["m-feedback@2"]), shop.manifests["m-feedback@2"])
+    return [one.id for one in reader.rows(split)]
+
+
+def test_told_ratings_stand_beside_the_rated_answers_of_a_prompt(tmp_path):
+    prompt = asked_of(False)[0]
+    first = [{"prompt": prompt, "completion": f"answer {at}", "label": at % 2 == 0} for at in range(4)]
+    rows = [told("generate", prompt, "score", value, said) for said, value in (("new", 1.0), ("newer", 0.0))]
+    rows += [told("generate", prompt, "score", 0.0, "answer 9"), told("generate", prompt, "score", 1.0, "answer 9")]
+    shop, operation = learned(tmp_path, "generate", first, rows, preferences="unpaired")
+    there = rows_in(shop, "train")
+    assert all(isinstance(row, UnpairedRow) for row in there)
+    assert [(row.answer, row.is_good) for row in there] == [
+        *((f"answer {at}", at % 2 == 0) for at in range(4)),
+        *(("new", True), ("newer", False), ("answer 9", True)),
+    ]
+    assert (len(set(ids_in(shop, "train"))), operation["rows"]) == (7, 3)
+
+
+def test_told_pairs_stand_beside_the_pairs_of_a_prompt(tmp_path):
+    prompt = asked_of(False)[0]
+    first = [{"prompt": prompt, "chosen": f"good {at}", "rejected": f"bad {at}"} for at in range(3)]
+    shop, _ = learned(
+        tmp_path, "generate", first, [told("generate", prompt, "text", "right", "wrong")], preferences="paired"
+    )
+    pairs = [(row.answer, row.rejected) for row in rows_in(shop, "train")]
+    assert pairs == [*((f"good {at}", f"bad {at}") for at in range(3)), ("right", "wrong")]
+
+
+def test_ratings_of_a_prompt_that_is_held_out_are_never_learned(tmp_path):
+    prompt = asked_of(True)[0]
+    first = [{"prompt": f"Other {at}", "completion": "a", "label": True} for at in range(3)]
+    rows = [told("generate", prompt, "score", 1.0, f"answer {at}") for at in range(3)]
+    shop, operation = learned(tmp_path, "generate", first, rows, preferences="unpaired")
+    assert [row.answer for row in rows_in(shop, "test")] == [f"answer {at}" for at in range(3)]
+    assert (len(rows_in(shop, "train")), operation["held_out"]) == (3, 3)
+
+
+def test_a_right_text_takes_the_place_of_all_right_texts_of_a_prompt_once(tmp_path):
+    prompt = asked_of(False)[0]
+    first = [{"prompt": prompt, "completion": f"reference {at}"} for at in range(3)]
+    first.append({"prompt": "Another", "completion": "kept"})
+    shop, _ = learned(tmp_path, "generate", first, [told("generate", prompt, "text", "right", "wrong")])
+    assert all(type(row) is TextRow for row in rows_in(shop, "train"))
+    assert [row.answer for row in rows_in(shop, "train")] == ["right", "kept"]

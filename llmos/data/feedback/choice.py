@@ -21,11 +21,19 @@ def label_names(value: Json) -> list[str]:
 
 @dataclass(slots=True)
 class ChosenRows:
-    """One row of feedback for each text, by the text's id, and how many rows were left out, and why."""
+    """One row of feedback for each text, by the text's id, and how many rows were left out, and why.
+
+    Where a text has many answers, one for each of these, by what `group` of `choose_rows` says.
+    """
 
     train: dict[str, FeedbackRow] = field(default_factory=dict)
     held_out: dict[str, FeedbackRow] = field(default_factory=dict)
     left_out: Counter[str] = field(default_factory=Counter)
+
+
+def text_of(row: FeedbackRow) -> str:
+    """What rows are about that say the same or contradict each other: a text."""
+    return row.text_id
 
 
 def choose_rows(
@@ -34,25 +42,26 @@ def choose_rows(
     splits: Mapping[str, str],
     accuracy: float,
     labels_in: Callable[[Json], list[str]] = label_names,
+    group: Callable[[FeedbackRow], str] = text_of,
 ) -> ChosenRows:
     """Choose among all rows on a model, the oldest first.
 
     `labels` are those of the first rows, `labels_in` those of a value; `splits` says in which split of them a text is.
-    A text that is held out, or in a split that is measured on, is never trained on; one that was trained on is never
-    measured on.
+    Of the rows of a `group` one counts. A text that is held out, or in a split that is measured on, is never trained
+    on; one that was trained on is never measured on.
     """
     chosen = ChosenRows()
     echoes = echoing_senders(rows, accuracy)
     usable = [row for row in rows if not (row.agrees and echoes & set(senders_of(row)))]
     chosen.left_out[ECHO] = len(rows) - len(usable)
-    for text_id, row in one_of_each_text(usable).items():
-        split = splits.get(text_id)
+    for name, row in one_of_each(usable, group).items():
+        split = splits.get(row.text_id)
         if split in ("test", "validation") or (split == "train" and row.is_held_out):
             chosen.left_out[KNOWN] += 1
         elif row.is_held_out:
-            chosen.held_out[text_id] = row
+            chosen.held_out[name] = row
         else:
-            chosen.train[text_id] = row
+            chosen.train[name] = row
     _leave_rare(chosen, frozenset(labels), labels_in)
     chosen.left_out = +chosen.left_out
     return chosen
@@ -73,13 +82,14 @@ def senders_of(row: FeedbackRow) -> list[tuple[str, str]]:
     return [("key", row.key), *([("user", row.by)] if row.by else [])]
 
 
-def one_of_each_text(rows: Iterable[FeedbackRow]) -> dict[str, FeedbackRow]:
-    """Of each text the row whose value most senders gave with their last word; the latest of equally many."""
+def one_of_each(rows: Iterable[FeedbackRow], group: Callable[[FeedbackRow], str] = text_of) -> dict[str, FeedbackRow]:
+    """Of each group the row whose value most senders gave with their last word; the latest of equally many."""
     last: dict[str, dict[str, FeedbackRow]] = defaultdict(dict)
     for row in rows:
-        last[row.text_id].pop(row.by, None)
-        last[row.text_id][row.by] = row
-    return {text_id: _most_said(list(said.values())) for text_id, said in last.items()}
+        said = last[group(row)]
+        said.pop(row.by, None)
+        said[row.by] = row
+    return {name: _most_said(list(said.values())) for name, said in last.items()}
 
 
 def _most_said(rows: Sequence[FeedbackRow]) -> FeedbackRow:

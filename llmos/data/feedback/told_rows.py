@@ -41,6 +41,23 @@ class ToldFamily:
     known: Callable[[Iterable[str]], frozenset[str]] = lambda labels: frozenset()
 
 
+def has_many_answers(row: Row) -> bool:
+    """Whether rows of this form compare or rate answers, so that a text has many: a told one stands beside these."""
+    return isinstance(row, PreferenceRow | UnpairedRow)
+
+
+def is_replaced_once(row: Row) -> bool:
+    """Whether the rows of a text are other right answers, of which the told one takes the place."""
+    return isinstance(row, TextRow) and not has_many_answers(row)
+
+
+def answer_told_of(row: Row) -> str:
+    """The answer that a told row is about: the worse of a pair, or the one that is rated; else empty."""
+    if isinstance(row, PreferenceRow):
+        return row.rejected.strip()
+    return row.answer.strip() if isinstance(row, UnpairedRow) else ""
+
+
 def told_family(task: str) -> ToldFamily | None:
     """The family of a task whose feedback becomes rows; None of one whose feedback is only kept."""
     return FAMILIES.get(spec_of(task).family)
