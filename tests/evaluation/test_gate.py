@@ -162,3 +162,10 @@ def test_no_comparison_is_met_by_what_is_worse_on_the_earlier_test_rows(
         assert found.standing == ("better" if is_met else "worse")
         assert ("llmos promote" in found.verdict.reason) is not is_met
     assert decided("no-comparison", incumbent=incumbent, margin=margin).verdict.promote
+
+
+def test_the_gate_says_why_there_are_no_earlier_test_rows():
+    incumbent = Incumbent("m:1", "classify", against(30, 5), earlier_note="they are not known")
+    found = decided("better", incumbent=incumbent)
+    assert found.verdict.promote
+    assert "not compared on the rows that m:1 was tested on: they are not known" in found.verdict.reason

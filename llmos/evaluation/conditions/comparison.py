@@ -64,10 +64,11 @@ def _sentence(standing: Standing, incumbent: Incumbent, facts: GateFacts) -> str
 
 
 def _on_earlier_rows(incumbent: Incumbent, facts: GateFacts) -> str:
-    """How it stands on the rows that the promoted version was tested on; nothing where all are among the test rows."""
+    """How it stands on the rows that the promoted version was tested on, or why that is not known."""
     found = incumbent.earlier
     if found is None:
-        return ""
+        why = incumbent.earlier_note
+        return f"; not compared on the rows that {incumbent.ref} was tested on: {why}" if why else ""
     note = f", {incumbent.earlier_note}" if incumbent.earlier_note else ""
     standing = found.standing(facts.margin)
     figures = f"{found.ours:.4f} against {found.theirs:.4f}, {_difference(found)}"
