@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from llmos.abi.process import Progress
 from llmos.abi.recipe import Recipe
 from llmos.data.dataset import LoadedData, stored_test_rows, training_keys
 from llmos.data.families import rows_of
-from llmos.data.row import Row
+from llmos.data.row import LabelRow, Row
 from llmos.data.splits import key_of
 from llmos.evaluation.conditions.condition import Incumbent
 from llmos.evaluation.evaluator import Evaluator, load_evaluator
@@ -27,6 +27,9 @@ from llmos.programs.channel import Channel
 from llmos.programs.resident import with_resident
 
 MOST_EARLIER = 2_000  # rows that the promoted version was tested on, at equal distances
+LEAST_SHARED = 10  # earlier test rows that a run has too, from which on their other labels may be a contradiction
+SAME = "this run has all others too"
+NOT_TOLD = f"{SAME}, and only of labels it is told whether they are others now"
 MOST_CORRECTED = 0.1  # of the earlier test rows that a run has too: more other labels than this are no corrections
 
 
@@ -69,7 +72,7 @@ class PromotedVersion:
         if left_out:
             notes.append(f"{left_out:,} of the {len(predicted):,} test rows are left out: it has learned from them")
         ours = comparison.ours if left_out else None
-        earlier, note = self._on_earlier_rows(evaluator, theirs, promoted)
+        earlier, note = self._on_earlier_rows(evaluator, theirs, promoted, known)
         return Incumbent(manifest.ref, manifest.task, comparison, "; ".join(notes), ours, tuple(lacking), earlier, note)
 
     def _compare(
@@ -82,50 +85,22 @@ class PromotedVersion:
         return compare(ours.sample(rows, mine), theirs.sample(rows, its), name)
 
     def _on_earlier_rows(
-        self, evaluator: Evaluator, theirs: Evaluator, promoted: ModelPath
+        self, evaluator: Evaluator, theirs: Evaluator, promoted: ModelPath, known: Collection[str]
     ) -> tuple[Comparison | None, str]:
         """Both on the rows that the promoted version was tested on, and what to say of these.
 
         A candidate whose test rows came from the same bad file as its training rows is found out by these.
         """
-        rows, note = self._earlier_rows(promoted, evaluator.settings.labels)
+        folder = self.job.datasets.get(str(promoted.manifest.lineage.get("dataset", "")))
+        labels = evaluator.settings.labels
+        rows, note = earlier_rows(promoted, folder, self.data, self.recipe.task, labels, known)
         if not rows:
             return None, note
         settings = replace(evaluator.settings, options={**evaluator.settings.options, "truncate": True})
         cutting = replace(evaluator, settings=settings)  # rows of another file may be longer than those of this one
         read = cutting.predict_raw(rows, self._on_row("compare", len(rows)))
-        return self._compare(cutting, theirs, rows, cutting.apply_calibration(read)), note
-
-    def _earlier_rows(self, promoted: ModelPath, labels: Sequence[str]) -> tuple[list[Row], str]:
-        """Test rows of the promoted version with labels that the candidate has, and what to say of them.
-
-        Those that this run has too are left out: they are compared already, or learned. But if it is shown to have
-        other labels for more than `MOST_CORRECTED` of these, its file contradicts the earlier rows rather than
-        correcting them; then all of them are taken, with the labels that they had.
-        """
-        manifest = promoted.manifest
-        folder = self.job.datasets.get(str(manifest.lineage.get("dataset", "")))
-        if folder is None:
-            return [], ""
-        try:
-            stored = stored_test_rows(folder, manifest.task, manifest.options)
-        except BadInput as error:
-            return [], error.message
-        some = self.data.splits.test[:1]
-        stored = [row for row in stored if type(row) is type(some[0])]
-        rows = _of_labels(self.recipe.task, stored, labels)
-        notes = (
-            [f"without {len(stored) - len(rows):,} of labels that it does not have"] if len(stored) > len(rows) else []
-        )
-        targets = _targets(self.data)
-        shared = [row for row in rows if key_of(row) in targets]
-        changed = sum(row.target not in targets[key_of(row)] for row in shared) if labels else 0
-        if changed and wilson(changed, len(shared)).low > MOST_CORRECTED:
-            notes.append(f"{changed:,} of which have other labels in the new rows")
-        else:
-            rows = [row for row in rows if key_of(row) not in targets]
-        most = min(len(rows), MOST_EARLIER)
-        return [rows[at * len(rows) // most] for at in range(most)], " and ".join(notes)
+        found = self._compare(cutting, theirs, rows, cutting.apply_calibration(read))
+        return found, note if found is not None else "the metric cannot be computed of both on these rows"
 
     def _on_row(self, phase: str, count: int) -> Callable[[int], None]:
         return lambda done: self.channel.report(Progress(phase, done, count, "rows"))
@@ -157,13 +132,66 @@ def known_keys(job: Job, model: ModelPath, report: Callable[[Progress], None]) -
     return training_keys(job.datasets[ref], model.manifest.task, model.manifest.options)
 
 
+def earlier_rows(
+    promoted: ModelPath, folder: str | None, data: LoadedData, task: str, labels: Sequence[str], known: Collection[str]
+) -> tuple[list[Row], str]:
+    """Test rows of the promoted version with labels that the candidate has, and what to say of them.
+
+    `folder` has its dataset, if the store still has it. Rows that it has learned from (`known`) are left out. So are
+    those that this run has too: they are compared already, or learned. But if it is shown to have other labels for more
+    than `MOST_CORRECTED` of these, its file contradicts the earlier rows rather than correcting them; then all of them
+    are taken, with the labels that they had, but for those that the run has learned with that very label.
+    """
+    manifest = promoted.manifest
+    if folder is None:
+        return [], f"the rows that {manifest.ref} was tested on are not known"
+    try:
+        stored = stored_test_rows(folder, manifest.task, manifest.options)
+    except BadInput as error:
+        return [], error.message
+    some = data.splits.test[:1]
+    alike = [row for row in stored if type(row) is type(some[0])]
+    if not alike:
+        return [], "there are none" if not stored else "the rows that it was tested on have another form"
+    stored = [row for row in alike if key_of(row) not in known]
+    rows = _of_labels(task, stored, labels)
+    notes: list[str] = []
+    if learned := sum(key_of(row) in known for row in alike):
+        notes.append(f"without {learned:,} that {manifest.ref} has learned from")
+    if len(stored) > len(rows):
+        notes.append(f"without {len(stored) - len(rows):,} of labels that it does not have")
+    targets = _targets(data)
+    shared = [row for row in rows if key_of(row) in targets]
+    changed = sum(_target_of(row) not in targets[key_of(row)] for row in shared) if labels else 0
+    if len(shared) >= LEAST_SHARED and changed and wilson(changed, len(shared)).low > MOST_CORRECTED:
+        notes.append(f"{changed:,} of which have other labels in the new rows")
+        learned_as = _learned_as(data)
+        rows = [row for row in rows if (key_of(row), _target_of(row)) not in learned_as]
+    else:
+        rows = [row for row in rows if key_of(row) not in targets]
+        if shared and not rows:
+            notes.append(SAME if labels else NOT_TOLD)
+    most = min(len(rows), MOST_EARLIER)
+    return [rows[at * len(rows) // most] for at in range(most)], " and ".join(notes)
+
+
 def _targets(data: LoadedData) -> dict[str, set[str]]:
     """The targets of each text of a run, in any split, by its key."""
     found: dict[str, set[str]] = {}
     for rows in data.splits.by_name().values():
         for row in rows:
-            found.setdefault(key_of(row), set()).add(row.target)
+            found.setdefault(key_of(row), set()).add(_target_of(row))
     return found
+
+
+def _target_of(row: Row) -> str:
+    """What is to be learned, as text; many labels are equal in any order."""
+    return repr(sorted(row.labels)) if isinstance(row, LabelRow) and row.is_multi else row.target
+
+
+def _learned_as(data: LoadedData) -> set[tuple[str, str]]:
+    """The texts that the candidate was fitted or chosen on, each with its target."""
+    return {(key_of(row), _target_of(row)) for rows in (data.splits.train, data.splits.validation) for row in rows}
 
 
 def _of_labels(task: str, rows: Sequence[Row], labels: Sequence[str]) -> list[Row]:
@@ -183,8 +211,14 @@ def _of_labels(task: str, rows: Sequence[Row], labels: Sequence[str]) -> list[Ro
 def comparison_json(incumbent: Incumbent, metric: str) -> dict[str, Json]:
     """For the evidence; `ours` is null where all test rows were compared."""
     found, earlier = incumbent.comparison, incumbent.earlier
-    said = {"ref": incumbent.ref, metric: found and found.theirs, "ours": incumbent.ours, "note": incumbent.note}
+    said: dict[str, Json] = {
+        "ref": incumbent.ref,
+        metric: found and found.theirs,
+        "ours": incumbent.ours,
+        "note": incumbent.note,
+    }
+    if earlier is not None or incumbent.earlier_note:
+        said["earlier"] = {**(earlier.plain() if earlier else {}), "note": incumbent.earlier_note}
     if found is None:
         return said
-    on_earlier = {} if earlier is None else {"earlier": {**earlier.plain(), "note": incumbent.earlier_note}}
-    return {**found.plain(), **said, "our_metric": found.ours, **on_earlier}
+    return {**found.plain(), **said, "our_metric": found.ours}
