@@ -48,8 +48,12 @@ class DisagreementBook:
         self._said_at = -SAY_EVERY_S
 
     async def open(self) -> None:
-        """Count what is there."""
-        self._counts = await asyncio.to_thread(self._read, disagreement_file.counts_of, {})
+        """Count what is there. A file that cannot be read counts as empty: no daemon needs it to start."""
+        try:
+            self._counts = await asyncio.to_thread(self._read, disagreement_file.counts_of, {})
+        except (sqlite3.Error, OSError) as error:
+            self._counts = {}
+            log.error("the texts on which versions disagreed cannot be read (%s): %s", self.path, error)
 
     def note(
         self, rollout: Rollout, request: CallRequest, other: str, ours: Sequence[Json], others: Sequence[Json]
@@ -84,7 +88,7 @@ class DisagreementBook:
         return await asyncio.to_thread(self._read, lambda it: disagreement_file.newest(it, model, user, limit), [])
 
     async def erase(self, user: str) -> int:
-        """Delete the rows of a user's calls; returns how many."""
+        """Delete the rows of a user's calls; returns how many. Raises where the file cannot be written."""
         await self._flush()
         gone = await asyncio.to_thread(self._read, lambda it: disagreement_file.erase_user(it, user), 0)
         await self.open()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from llmos.abi.call import CallRequest
 from llmos.abi.disagreement import CallOrigin
+from llmos.abi.disagreement_file import FILE
 from llmos.abi.json_type import Json
 from llmos.abi.rollout import Mode, Rollout, Tally, plan_of
 from llmos.abi.task import Family
@@ -127,6 +129,22 @@ def test_a_file_that_cannot_be_written_loses_rows_and_fails_nothing(tmp_path: Pa
         book.note(rollout(), CALL, "mood:3", OURS, THEIRS)
         await book.close()
         assert book.state(rollout()).left_out == {"not written": 1}
+
+    with_book(tmp_path, act)
+
+
+def test_a_damaged_file_counts_as_empty_and_is_told_once_and_no_erasing_of_it_succeeds(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    (tmp_path / FILE).parent.mkdir()
+    (tmp_path / FILE).write_bytes(b"no database, but longer than the header of one. " * 100)
+
+    async def act(book: DisagreementBook) -> None:
+        assert book.state(rollout()).kept == 0
+        assert len(caplog.records) == 1
+        assert str(book.path) in caplog.text
+        with pytest.raises(sqlite3.Error):
+            await book.erase("ann")
 
     with_book(tmp_path, act)
 

@@ -12,6 +12,7 @@ import pytest
 
 from llmos.abi.call import CallRequest, Chunk
 from llmos.abi.disagreement import CallOrigin
+from llmos.abi.disagreement_file import FILE
 from llmos.abi.error import BadInput, Conflict, LlmosError, ModelNotFound, NotFound, TimedOut
 from llmos.abi.rollout import Mode, Stage, Tally
 from llmos.config import Config
@@ -250,6 +251,17 @@ def test_in_each_mode_texts_on_which_versions_disagree_are_kept(home, mode):
             assert "rollout_texts is off" in box.rollouts.get("mood").disagreements.sentence
 
     asyncio.run(main())
+
+
+def test_a_damaged_file_of_disagreements_keeps_no_daemon_from_starting(home):
+    (home / FILE).parent.mkdir(exist_ok=True)
+    (home / FILE).write_bytes(b"no database, but longer than the header of one. " * 100)
+
+    async def act(box: Kernel) -> None:
+        await box.rollouts.start("mood", 3, {"mode": Mode.SHADOW})
+        assert box.rollouts.get("mood").disagreements.kept == 0
+
+    with_box(home, act)
 
 
 def test_what_cannot_be_rolled_out_is_refused(home):
