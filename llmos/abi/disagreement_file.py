@@ -78,6 +78,12 @@ def counts_of(database: sqlite3.Connection) -> dict[str, int]:
     return dict(database.execute("SELECT model, COUNT(DISTINCT text_id) FROM rows GROUP BY model"))
 
 
+def count_of(database: sqlite3.Connection, model: str) -> int:
+    """How many texts this model has."""
+    (count,) = database.execute("SELECT COUNT(DISTINCT text_id) FROM rows WHERE model = ?", (model,)).fetchone()
+    return int(count)
+
+
 def erase_user(database: sqlite3.Connection, user: str) -> int:
     """Delete the rows of a user's calls, to the last byte; returns how many."""
     with database:

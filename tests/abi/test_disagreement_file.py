@@ -53,6 +53,7 @@ def test_a_text_that_comes_again_has_one_row_that_counts_it(tmp_path: Path):
         (text,) = disagreement_file.texts_of(database, "m")
         assert (text.id, text.count) == (3, 3)
         assert disagreement_file.counts_of(database) == {"m": 1}
+        assert [disagreement_file.count_of(database, model) for model in "mn"] == [1, 0]
         assert list(disagreement_file.texts_of(database, "n")) == []
 
 

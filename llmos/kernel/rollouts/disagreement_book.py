@@ -1,6 +1,7 @@
 """Keeps the texts on which two versions disagree, where text may be kept: they are rows that `label` asks about.
 
-A thread writes them, many in one transaction. No call waits for it, and none fails because of it.
+A thread writes them, many in one transaction, `GATHER_S` after the first of them came. No call waits for it, and none
+fails because of it.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from llmos.abi.rollout_guard import GuardMeasure
 from llmos.abi.task import Family, spec_of
 from llmos.kernel.rollouts.comparison import disagreeing
 
+GATHER_S = 0.5  # that rows wait for others before they are written
 MOST_WAITING = 1_000  # rows that are not written yet; more are dropped and counted
 KEPT_FAMILIES = (Family.LABELS,)  # whose rows people label as whole texts
 SAY_EVERY_S = 60.0
@@ -36,13 +38,22 @@ T = TypeVar("T")
 class DisagreementBook:
     """Rows by model name. `is_on` is the setting `rollout_texts`: without it nothing is kept."""
 
-    def __init__(self, home: Path, is_on: bool, text_id: Callable[[str], str], clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        home: Path,
+        is_on: bool,
+        text_id: Callable[[str], str],
+        clock: Callable[[], float],
+        gather_s: float = GATHER_S,
+    ) -> None:
         self.path = home / disagreement_file.FILE
         self._is_on = is_on
         self._text_id = text_id
         self._clock = clock
+        self._gather_s = gather_s
         self._waiting: list[Disagreement] = []
         self._writing: asyncio.Task[None] | None = None
+        self._lock = asyncio.Lock()  # one writes at a time, and whoever comes first goes first
         self._counts: dict[str, int] = {}
         self._left_out: dict[str, Counter[str]] = {}  # by rollout
         self._said_at = -SAY_EVERY_S
@@ -84,19 +95,21 @@ class DisagreementBook:
 
     async def find(self, model: str, user: str, limit: int) -> list[Disagreement]:
         """The newest rows of a model, and of a user where one is named."""
-        await self._flush()
+        await asyncio.shield(self._flush())
         return await asyncio.to_thread(self._read, lambda it: disagreement_file.newest(it, model, user, limit), [])
 
     async def erase(self, user: str) -> int:
         """Delete the rows of a user's calls; returns how many. Raises where the file cannot be written."""
-        await self._flush()
-        gone = await asyncio.to_thread(self._read, lambda it: disagreement_file.erase_user(it, user), 0)
-        await self.open()
-        return gone
+        return await asyncio.shield(self._erase(user))
 
     async def close(self) -> None:
         """Write what waits."""
-        await self._flush()
+        async with self._lock:
+            if self._writing is not None:
+                self._writing.cancel()  # it gathers, or waits for the lock
+            await self._write()
+        if self._writing is not None:
+            await asyncio.wait([self._writing])
 
     def _row(
         self, rollout: Rollout, request: CallRequest, other: str, at: int, ours: Json, theirs: Json
@@ -128,29 +141,44 @@ class DisagreementBook:
         else:
             self._waiting.append(row)
             if self._writing is None or self._writing.done():
-                self._writing = asyncio.get_running_loop().create_task(self._write())
+                self._writing = asyncio.get_running_loop().create_task(self._write_later())
+
+    async def _write_later(self) -> None:
+        while self._waiting:
+            await asyncio.sleep(self._gather_s)
+            await self._flush()
 
     async def _flush(self) -> None:
-        """Until what waits now is on the disk."""
-        while self._writing is not None and not self._writing.done():
-            await asyncio.wait([self._writing])
+        """Until what waits now is on the disk. Who leaves before must not end it, for a thread writes on."""
+        async with self._lock:
+            await self._write()
+
+    async def _erase(self, user: str) -> int:
+        async with self._lock:
+            await self._write()
+            gone = await asyncio.to_thread(self._read, lambda it: disagreement_file.erase_user(it, user), 0)
+            await self.open()
+        return gone
 
     async def _write(self) -> None:
-        while self._waiting:
-            rows, self._waiting = self._waiting, []
-            try:
-                self._counts = await asyncio.to_thread(self._add, rows)
-            except (sqlite3.Error, OSError) as error:
-                for row in rows:
-                    self._left_out.setdefault(row.rollout, Counter())[LOST] += 1
-                if time.monotonic() - self._said_at >= SAY_EVERY_S:
-                    self._said_at = time.monotonic()
-                    log.error("%d texts on which versions disagree were not written: %s", len(rows), error)
+        """Write what waits now; rows that come meanwhile are for the next time. The caller holds the lock."""
+        rows, self._waiting = self._waiting, []
+        if not rows:
+            return
+        try:
+            self._counts |= await asyncio.to_thread(self._add, rows)
+        except (sqlite3.Error, OSError) as error:
+            for row in rows:
+                self._left_out.setdefault(row.rollout, Counter())[LOST] += 1
+            if time.monotonic() - self._said_at >= SAY_EVERY_S:
+                self._said_at = time.monotonic()
+                log.error("%d texts on which versions disagree were not written: %s", len(rows), error)
 
     def _add(self, rows: list[Disagreement]) -> dict[str, int]:
+        """The counts of the models that have more now."""
         with disagreement_file.open_disagreements(self.path) as database:
             disagreement_file.add_rows(database, rows)
-            return disagreement_file.counts_of(database)
+            return {model: disagreement_file.count_of(database, model) for model in {row.model for row in rows}}
 
     def _read(self, work: Callable[[sqlite3.Connection], T], nothing: T) -> T:
         if not self.path.exists():

@@ -111,6 +111,44 @@ def test_a_users_rows_are_erased_also_those_that_are_just_being_written(tmp_path
     with_book(tmp_path, act)
 
 
+def test_who_lists_or_erases_waits_for_what_waits_then_and_not_for_what_comes_later(tmp_path: Path):
+    async def act(book: DisagreementBook) -> None:
+        async def keep_noting() -> None:
+            number = 0
+            while True:
+                number += 1
+                call = replace(CALL, inputs=("fine", f"text {number}"))
+                book.note(rollout(), call, "mood:3", OURS, THEIRS)
+                await asyncio.sleep(0)
+
+        noting = asyncio.create_task(keep_noting())
+        try:
+            async with asyncio.timeout(60):  # a hang, and no measurement
+                assert book.state(rollout()).kept == 0
+                while not await book.find("mood", "", 10):
+                    pass
+                assert await book.erase("ann") > 0
+        finally:
+            noting.cancel()
+
+    with_book(tmp_path, act)
+
+
+def test_rows_that_come_one_by_one_are_written_together(tmp_path: Path):
+    async def main() -> None:
+        book = DisagreementBook(tmp_path, True, lambda text: text, lambda: 7.0, gather_s=3_600.0)
+        for number in range(3):
+            book.note(rollout(), replace(CALL, inputs=("fine", f"text {number}")), "mood:3", OURS, THEIRS)
+            await asyncio.sleep(0.01)
+            assert not book.path.exists()
+        assert len(await book.find("mood", "", 10)) == 3
+        book.note(rollout(), CALL, "mood:3", OURS, THEIRS)
+        await book.close()
+        assert book.state(rollout()).kept == 4
+
+    asyncio.run(main())
+
+
 def test_more_than_may_wait_is_dropped_and_counted(tmp_path: Path):
     async def act(book: DisagreementBook) -> None:
         many = MOST_WAITING + 5
