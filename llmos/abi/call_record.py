@@ -69,10 +69,16 @@ def day_of(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d")
 
 
+def second_of_call(call_id: str) -> int | None:
+    """The second in which a call of this id came in; None for what is no id of a call."""
+    found = CALL_ID.fullmatch(call_id)
+    return None if found is None else int(found[1], 16)
+
+
 def day_of_call(call_id: str) -> str | None:
     """The day on which a call of this id came in; None for what is no id of a call."""
-    found = CALL_ID.fullmatch(call_id)
-    return None if found is None else day_of(int(found[1], 16))
+    second = second_of_call(call_id)
+    return None if second is None else day_of(second)
 
 
 def is_sampled(call_id: str, share: float) -> bool:

@@ -24,13 +24,14 @@ from llmos.abi.rollout import Rollout
 from llmos.abi.rollout_guard import GuardMeasure
 from llmos.abi.task import Family, spec_of
 from llmos.kernel.rollouts.comparison import disagreeing
+from llmos.kernel.rollouts.erased_users import ErasedUsers
 
 GATHER_S = 0.5  # that rows wait for others before they are written
 MOST_WAITING = 1_000  # rows that are not written yet; more are dropped and counted
 KEPT_FAMILIES = (Family.LABELS,)  # whose rows people label as whole texts
 SAY_EVERY_S = 60.0
 SETTING = "rollout_texts"
-STORE, LONG, LOST, TASK = "store: false", "too long", "not written", "task"
+STORE, LONG, LOST, TASK, ERASED = "store: false", "too long", "not written", "task", "user erased"
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
@@ -51,6 +52,7 @@ class DisagreementBook:
         self._text_id = text_id
         self._clock = clock
         self._gather_s = gather_s
+        self._erased = ErasedUsers()
         self._waiting: list[Disagreement] = []
         self._writing: asyncio.Task[None] | None = None
         self._lock = asyncio.Lock()  # one writes at a time, and whoever comes first goes first
@@ -80,6 +82,8 @@ class DisagreementBook:
             left_out[TASK] += len(places)
         elif request.origin is None or not request.origin.may_keep:
             left_out[STORE] += len(places)
+        elif self._erased.has(request.origin):
+            left_out[ERASED] += len(places)
         else:
             for at in places:
                 self._put(self._row(rollout, request, other, at, ours[at], others[at]), left_out)
@@ -99,7 +103,11 @@ class DisagreementBook:
         return await asyncio.to_thread(self._read, lambda it: disagreement_file.newest(it, model, user, limit), [])
 
     async def erase(self, user: str) -> int:
-        """Delete the rows of a user's calls; returns how many. Raises where the file cannot be written."""
+        """Delete the rows of a user's calls; returns how many. Raises where the file cannot be written.
+
+        A call of before that is compared later leaves no row either.
+        """
+        self._erased.add(user, self._clock())
         return await asyncio.shield(self._erase(user))
 
     async def close(self) -> None:

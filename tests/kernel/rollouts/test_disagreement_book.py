@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from llmos.abi.call import CallRequest
+from llmos.abi.call_record import new_call_id
 from llmos.abi.disagreement import CallOrigin
 from llmos.abi.disagreement_file import FILE
 from llmos.abi.json_type import Json
@@ -107,6 +108,19 @@ def test_a_users_rows_are_erased_also_those_that_are_just_being_written(tmp_path
         assert await book.erase("ann") == 1
         assert [one.user for one in await book.find("mood", "", 10)] == ["bob"]
         assert book.state(rollout()).kept == 1
+
+    with_book(tmp_path, act)
+
+
+def test_a_copy_that_is_answered_after_its_user_was_erased_leaves_no_text(tmp_path: Path):
+    async def act(book: DisagreementBook) -> None:
+        before, after = (replace(CALL, origin=CallOrigin(new_call_id(at), "ann")) for at in (6.0, 8.0))
+        assert await book.erase("ann") == 0
+        book.note(rollout(), before, "mood:3", OURS, THEIRS)
+        assert await book.find("mood", "", 10) == []
+        assert book.state(rollout()).left_out == {"user erased": 1}
+        book.note(rollout(), after, "mood:3", OURS, THEIRS)
+        assert len(await book.find("mood", "ann", 10)) == 1
 
     with_book(tmp_path, act)
 
