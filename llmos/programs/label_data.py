@@ -1,8 +1,8 @@
 """label-data: rows that people have answered move to a labelled split, with every answer beside them.
 
 Arguments: `data`, `answers` (a file of JSON lines), `name`, `split` (train by default; of rows that have one already,
-it stays), `disagreements` (a model: answers may be to texts on which its versions disagreed in rollouts), and the
-daemon's own `disagreements_file`.
+it stays), `disagreements` (a model, by default `model`: answers may be to texts on which its versions disagreed in
+rollouts; only where it is named, answers to none of the rows are left out), and the daemon's own `disagreements_file`.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ from llmos.data.byte_source import open_bytes
 from llmos.data.datasets.dataset_writer import DatasetWriter
 from llmos.data.datasets.stored_row import StoredRow
 from llmos.data.labelling.answers import ANSWERS, RowAnswers, agreement
-from llmos.data.labelling.disagreements import disagreement_rows
+from llmos.data.labelling.disagreements import FILE_ARGUMENT, disagreement_rows
 from llmos.programs.channel import Channel, Stopped
 from llmos.programs.dataset_operation import counter, finish, reader_of, rows_of, size_of
 from llmos.programs.dataset_version import offer_child
 
 SHOWN = 3
+NAMED = "--disagreements NAME"  # what leaves out answers to none of the rows
 
 
 def main(channel: Channel, job: Job) -> None:
@@ -71,9 +72,10 @@ def main(channel: Channel, job: Job) -> None:
                 missing = set()
             if missing:
                 shown = ", ".join(sorted(missing)[:SHOWN])
+                erased = f". Were their texts erased? Name the model: {NAMED}" if args.get(FILE_ARGUMENT) else ""
                 raise BadInput(
                     f"{len(missing):,} answers are to rows that are not in {ref}, such as {shown}. Name the dataset "
-                    "that they were asked of",
+                    f"that they were asked of{erased}",
                     dataset=ref,
                     ids=sorted(missing)[:SHOWN],
                 )

@@ -374,6 +374,17 @@ def test_a_dispute_that_was_erased_meanwhile_does_not_lose_the_other_answers(sho
         shop.run(label_data, data="tickets@1", answers=answered(shop, {"0" * 16: "repair"}), name="tickets", **of)
 
 
+def test_answers_that_fit_no_row_are_refused_where_nobody_named_disagreements(shop: Shop):
+    ids = disputed(shop, "my bill is wrong")
+    of = {"model": "support", "disagreements_file": str(shop.folder / "disagreements.db")}
+    said = answered(shop, {ids["my bill is wrong"]: "billing", "0" * 16: "repair"})
+    with fails_with(BadInput, dataset="tickets@1", ids=["0" * 16]):
+        shop.run(label_data, data="tickets@1", answers=said, name="tickets", **of)
+    said = answered(shop, {ids["my bill is wrong"]: "billing"})
+    shop.run(label_data, data="tickets@1", answers=said, name="tickets", **of)
+    assert shop.manifests[f"tickets@{shop.pid}"].splits == {"train": 61}
+
+
 def test_disagreements_of_another_task_or_model_are_no_rows(shop: Shop):
     disputed(shop, "my bill is wrong")
     of = {"disagreements": "support", "disagreements_file": str(shop.folder / "disagreements.db")}

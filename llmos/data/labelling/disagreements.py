@@ -17,14 +17,15 @@ SOURCE = "rollout"  # in place of a row's file
 
 
 def disagreement_rows(args: Mapping[str, Json], task: str, *, is_multi: bool) -> list[StoredRow[Any]]:
-    """The rows of the model that the arguments name, the oldest first; none without a file.
+    """The rows of the model that `disagreements`, or else `model`, names, the oldest first; none without a file.
 
     Each has the id that a dataset gives its text, and says in another column where it is from.
     """
     if not args.get(FILE_ARGUMENT):
         return []
+    name = str(args.get("disagreements") or args["model"])
     with open_disagreements(Path(str(args[FILE_ARGUMENT]))) as database:
-        found = [one for one in texts_of(database, str(args["disagreements"])) if one.task == task]
+        found = [one for one in texts_of(database, name) if one.task == task]
     return [
         StoredRow(
             one.text_id,

@@ -35,8 +35,8 @@ def check_disagreements(spec: Spec, dataset: DatasetManifest, store: Store) -> b
 
 
 def with_disagreements(job: Job, config: Config) -> Job:
-    """The job with the model's name, by default that of `model`, and the file, where it is there."""
-    name, path = job.args.get("disagreements") or job.args.get("model"), config.home / FILE
-    if not name or not path.exists():
+    """The job with the file, where it is there and `disagreements`, or else `model`, names whose rows are meant."""
+    path = config.home / FILE
+    if not (job.args.get("disagreements") or job.args.get("model")) or not path.exists():
         return job
-    return replace(job, args={**job.args, "disagreements": name, FILE_ARGUMENT: str(path)})
+    return replace(job, args={**job.args, FILE_ARGUMENT: str(path)})

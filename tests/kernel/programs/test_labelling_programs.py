@@ -103,7 +103,7 @@ def test_a_job_is_told_of_the_file_of_disagreements_once_there_is_one(tmp_path: 
     assert with_disagreements(job, config) == job
     with open_disagreements(tmp_path / FILE):
         pass
-    assert with_disagreements(job, config).args["disagreements"] == "support"
+    assert with_disagreements(job, config).args == {**job.args, FILE_ARGUMENT: str(tmp_path / FILE)}
     named = with_disagreements(Job(1, "", {"disagreements": "mood", "model": "support"}, ""), config)
     assert (named.args["disagreements"], named.args[FILE_ARGUMENT]) == ("mood", str(tmp_path / FILE))
     assert with_disagreements(Job(1, "", {"data": "rows@3"}, ""), config).args == {"data": "rows@3"}
