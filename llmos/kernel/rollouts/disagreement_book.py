@@ -15,6 +15,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+import msgspec
+
 from llmos.abi import disagreement_file
 from llmos.abi.call import CallRequest
 from llmos.abi.disagreement import MOST_CHARACTERS, Disagreement, DisagreementState
@@ -28,6 +30,7 @@ from llmos.kernel.rollouts.erased_users import ErasedUsers
 
 GATHER_S = 0.5  # that rows wait for others before they are written
 MOST_WAITING = 1_000  # rows that are not written yet; more are dropped and counted
+MOST_WAITING_BYTES = 8 << 20  # of texts that are not on the disk yet; more are dropped and counted too
 KEPT_FAMILIES = (Family.LABELS,)  # whose rows people label as whole texts
 SAY_EVERY_S = 60.0
 SETTING = "rollout_texts"
@@ -46,6 +49,7 @@ class DisagreementBook:
         text_id: Callable[[str], str],
         clock: Callable[[], float],
         gather_s: float = GATHER_S,
+        most_waiting_bytes: int = MOST_WAITING_BYTES,
     ) -> None:
         self.path = home / disagreement_file.FILE
         self._is_on = is_on
@@ -54,6 +58,8 @@ class DisagreementBook:
         self._gather_s = gather_s
         self._erased = ErasedUsers()
         self._waiting: list[Disagreement] = []
+        self._most_waiting_bytes = most_waiting_bytes
+        self._waiting_bytes = 0  # of rows that are being written too
         self._writing: asyncio.Task[None] | None = None
         self._lock = asyncio.Lock()  # one writes at a time, and whoever comes first goes first
         self._counts: dict[str, int] = {}
@@ -144,10 +150,14 @@ class DisagreementBook:
     def _put(self, row: Disagreement, left_out: Counter[str]) -> None:
         if len(row.text) > MOST_CHARACTERS:
             left_out[LONG] += 1
-        elif len(self._waiting) >= MOST_WAITING:
+        elif (
+            len(self._waiting) >= MOST_WAITING
+            or self._waiting_bytes + (size := _size_of(row)) > self._most_waiting_bytes
+        ):
             left_out[LOST] += 1
         else:
             self._waiting.append(row)
+            self._waiting_bytes += size
             if self._writing is None or self._writing.done():
                 self._writing = asyncio.get_running_loop().create_task(self._write_later())
 
@@ -181,6 +191,8 @@ class DisagreementBook:
             if time.monotonic() - self._said_at >= SAY_EVERY_S:
                 self._said_at = time.monotonic()
                 log.error("%d texts on which versions disagree were not written: %s", len(rows), error)
+        finally:
+            self._waiting_bytes -= sum(map(_size_of, rows))
 
     def _add(self, rows: list[Disagreement]) -> dict[str, int]:
         """The counts of the models that have more now."""
@@ -193,6 +205,11 @@ class DisagreementBook:
             return nothing
         with disagreement_file.open_disagreements(self.path) as database:
             return work(database)
+
+
+def _size_of(row: Disagreement) -> int:
+    """The bytes of its text and answers."""
+    return len(row.text.encode("utf-8", "surrogatepass")) + len(msgspec.json.encode(row.answers))
 
 
 def _sentence(rollout: Rollout, kept: int, left_out: dict[str, int], *, is_on: bool) -> str:

@@ -174,6 +174,22 @@ def test_more_than_may_wait_is_dropped_and_counted(tmp_path: Path):
     with_book(tmp_path, act)
 
 
+def test_more_bytes_than_may_wait_are_dropped_and_counted_until_those_before_are_written(tmp_path: Path):
+    call = replace(CALL, inputs=tuple(letter * 400 for letter in "abc"))  # of texts, and little more of answers
+    answers: tuple[list[Json], list[Json]] = ([{"label": "a"}] * 3, [{"label": "b"}] * 3)
+
+    async def main() -> None:
+        book = DisagreementBook(tmp_path, True, lambda text: text, lambda: 7.0, 3_600.0, most_waiting_bytes=1_000)
+        book.note(rollout(), call, "mood:3", *answers)
+        assert book.state(rollout()).left_out == {"not written": 1}
+        assert len(await book.find("mood", "", 10)) == 2
+        book.note(rollout(), call, "mood:3", *answers)
+        assert book.state(rollout()).left_out == {"not written": 2}
+        await book.close()
+
+    asyncio.run(main())
+
+
 def test_a_file_that_cannot_be_written_loses_rows_and_fails_nothing(tmp_path: Path):
     (tmp_path / "rollouts").write_text("a file where a folder should be")
 
