@@ -125,7 +125,7 @@ def test_a_copy_that_is_answered_after_its_user_was_erased_leaves_no_text(tmp_pa
     with_book(tmp_path, act)
 
 
-def test_who_lists_or_erases_waits_for_what_waits_then_and_not_for_what_comes_later(tmp_path: Path):
+def test_who_lists_or_erases_waits_for_nothing_that_comes_later(tmp_path: Path):
     async def act(book: DisagreementBook) -> None:
         async def keep_noting() -> None:
             number = 0
@@ -174,7 +174,7 @@ def test_more_than_may_wait_is_dropped_and_counted(tmp_path: Path):
     with_book(tmp_path, act)
 
 
-def test_more_bytes_than_may_wait_are_dropped_and_counted_until_those_before_are_written(tmp_path: Path):
+def test_more_bytes_than_may_wait_are_dropped_and_counted(tmp_path: Path):
     call = replace(CALL, inputs=tuple(letter * 400 for letter in "abc"))  # of texts, and little more of answers
     answers: tuple[list[Json], list[Json]] = ([{"label": "a"}] * 3, [{"label": "b"}] * 3)
 
@@ -201,9 +201,7 @@ def test_a_file_that_cannot_be_written_loses_rows_and_fails_nothing(tmp_path: Pa
     with_book(tmp_path, act)
 
 
-def test_a_damaged_file_counts_as_empty_and_is_told_once_and_no_erasing_of_it_succeeds(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-):
+def test_a_damaged_file_counts_as_empty_and_nothing_is_erased_of_it(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     (tmp_path / FILE).parent.mkdir()
     (tmp_path / FILE).write_bytes(b"no database, but longer than the header of one. " * 100)
 

@@ -34,7 +34,7 @@ def test_to_erase_nobody_erases_no_call_without_a_user():
     assert not erased.has(call_of("", 99.0))
 
 
-def test_who_gives_way_to_newer_ones_stays_erased_and_others_of_before_then_lose_a_text_too():
+def test_who_gives_way_to_newer_ones_stays_erased():
     erased = ErasedUsers(most=2)
     for at, user in enumerate(("ann", "bob", "cat"), 100):
         erased.add(user, float(at))
