@@ -113,6 +113,15 @@ def test_a_source_may_be_named_from_the_folder_that_one_is_in(llmos, tmp_path, i
     assert (code, "llmos-needs-what-nobody-has" in error) == (1, True)  # pip has read the wheel
 
 
+@pytest.fixture
+def heard():
+    """No signal is ignored, as a shell has it ignored for what it runs in the background."""
+    before = {one: signal.signal(one, signal.SIG_DFL) for one in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)}
+    yield
+    for one, handler in before.items():
+        signal.signal(one, handler)
+
+
 def killed(number, steps):
     try:
         os.kill(os.getpid(), number)
@@ -122,6 +131,7 @@ def killed(number, steps):
         steps.append("started again")
 
 
+@pytest.mark.usefixtures("heard")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_a_kill_in_the_midst_ends_as_an_interrupt_so_that_all_is_started_again(number):
     before, steps = signal.getsignal(number), []
@@ -148,6 +158,7 @@ def test_what_nohup_ignores_stays_ignored():
         ("start", ["stopped", "installed", "stopped", "start", "started"]),
     ],
 )
+@pytest.mark.usefixtures("heard")
 def test_whenever_it_is_interrupted_the_daemon_has_ended_and_is_started(at, steps):
     done = []
 
