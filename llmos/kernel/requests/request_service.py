@@ -87,7 +87,11 @@ class RequestService:
 
     async def erase(self, user: str) -> int:
         self.recent.erase(user)
-        return await self.log.erase(user) + sum([await erase(user) for erase in self._others])
+        try:
+            gone = await self.log.erase(user)
+        finally:  # a day's file that is damaged keeps no text elsewhere
+            others = sum([await erase(user) for erase in self._others])
+        return gone + others
 
     async def sweep(self) -> None:
         """Remove the files of days that are over."""

@@ -1,6 +1,7 @@
 """What is kept of a call, by the settings."""
 
 import asyncio
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -82,3 +83,19 @@ def test_a_user_is_erased_from_memory_too(service):
     both.note(one)
     assert asyncio.run(both.erase("ann")) == 1
     assert both.recent.get(one[0]) is None
+
+
+def test_a_damaged_file_of_the_log_keeps_no_text_of_a_user_elsewhere(service, tmp_path):
+    (tmp_path / "requests").mkdir()
+    (tmp_path / "requests" / "2025-06-15.db").write_bytes(b"no database" * 1_000)
+    asked = []
+
+    async def erase(user):
+        asked.append(user)
+        return 1
+
+    made = service()
+    made.also_erase(erase)
+    with pytest.raises(sqlite3.DatabaseError):
+        asyncio.run(made.erase("ann"))
+    assert asked == ["ann"]
