@@ -48,7 +48,7 @@ def test_a_base_that_reads_texts_guesses_others_like_them_better(
     tmp_path: Path, objective: str, architecture: str
 ) -> None:
     base = masking_base(tmp_path, architecture)
-    daemon = run(job_of(tmp_path, base, objective=objective, learning_rate=3e-3))
+    daemon = run(job_of(tmp_path, base, objective=objective, learning_rate=3e-3, epochs=12.0))
     offer = offered(daemon)
     found = offer.draft["evidence"]["adaptation"]
     assert offer.verdict is not None
