@@ -204,8 +204,14 @@ def _locks(os_pid: int) -> Iterator[tuple[Inode, str]]:
 
 
 def _has_taken_its_locks(os_pid: int, owners: dict[int, set[int]]) -> bool:
-    """It has taken the locks that it has open, or nothing says who has: a fork has its parent's open, and took none."""
-    return all(os_pid in owners.get(inode, (os_pid,)) for (_, inode), _ in _locks(os_pid))
+    """It has taken the locks that it has open, or nothing says who has: a fork has its parent's open, and took none.
+
+    Just before a fork runs another program it closes its files; until then it still has its parent's words.
+    """
+    inodes = [inode for (_, inode), _ in _locks(os_pid)]
+    if not inodes:
+        return _words(os_pid) != _words(_parent(os_pid))
+    return all(os_pid in owners.get(inode, (os_pid,)) for inode in inodes)
 
 
 def _lock_owners() -> dict[int, set[int]]:

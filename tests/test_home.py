@@ -48,6 +48,18 @@ if not (fork := os.fork()):
 print(fork, flush=True)
 signal.pause()
 """
+CLOSING = """
+import fcntl, os, signal, sys
+fcntl.flock(os.open(sys.argv[1], os.O_RDWR | os.O_CREAT), fcntl.LOCK_EX)
+reading, writing = os.pipe()
+if not (fork := os.fork()):
+    os.closerange(3, 64)  # the lock first, and the pipe after it
+    signal.pause()
+os.close(writing)
+os.read(reading, 1)
+print(fork, flush=True)
+signal.pause()
+"""
 PATIENCE_S = 120.0  # of a test that would otherwise wait for ever
 
 
@@ -153,6 +165,23 @@ def test_a_fork_that_outlives_its_daemon_is_not_taken_for_it(tmp_path, is_delete
             daemon.wait(PATIENCE_S)
             assert is_daemon(fork)
             assert found(tmp_path) is None
+        finally:
+            os.kill(fork, signal.SIGKILL)
+            daemon.kill()
+
+
+def test_a_fork_that_has_closed_its_files_is_not_the_daemon_of_the_old_folder(tmp_path):
+    home, moved = tmp_path / "home", tmp_path / "moved"
+    for folder in (home, moved):
+        folder.mkdir()
+    (home / "daemon.lock").touch()
+    words = [sys.executable, "-c", CLOSING, str(moved / "daemon.lock"), "-m", "llmos.daemon", f"--home={home}"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as daemon:
+        assert daemon.stdout is not None
+        fork = int(daemon.stdout.readline())
+        try:
+            assert is_daemon(fork)
+            assert (found(home), found(moved)) == (None, daemon.pid)
         finally:
             os.kill(fork, signal.SIGKILL)
             daemon.kill()
