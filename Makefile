@@ -23,6 +23,7 @@ CLIENTS   := .venv-clients
 FUZZ      := .venv-fuzz
 TRACKERS  := .venv-trackers
 SEED      ?=
+ONLY      ?=
 # pip compiles nothing (it would compile everything); so that the first start is no slower than the second, this does.
 IMPORTS   := import llmos.daemon, llmos.cli.demo, llmos.programs.train, llmos.programs.pull, llmos.nn.resident, peft; \
              from llmos.nn.cpu.cpu_kernels import kernels; kernels(); from llmos.programs.zygote import preload; preload("pytorch")
@@ -83,10 +84,8 @@ $(CLIENTS)/.installed: tests/clients/requirements.txt tests/clients/constraints.
 	 else echo "· no npm here: node's clients are not tried"; fi
 	@touch $@
 
-# Two environments, for some clients want an older openai: the newest is in .venv, what works with the older one beside.
-clients: $(CLIENTS)/.installed  ## other people's clients, as released, against the real daemon
-	@$(BIN)/python -m pytest -c tests/clients/pytest.ini tests/clients
-	@LLMOS_CLIENTS_NODE=$(CURDIR)/$(CLIENTS)/node LLMOS_CLIENTS_INFINITY=$(CURDIR)/$(CLIENTS)/infinity $(CLIENTS)/bin/python -m pytest -c tests/clients/pytest.ini tests/clients
+clients: $(CLIENTS)/.installed  ## other people's clients, as released, against the real daemon (ONLY="-k ollama" chooses)
+	@$(BIN)/python tools/clients.py $(ONLY)
 
 $(FUZZ)/.installed: tests/fuzz/requirements.txt | $(VENV)/.dev
 	@echo "· installing schemathesis in $(FUZZ)"

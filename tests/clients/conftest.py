@@ -21,6 +21,8 @@ TREE = Path(__file__).parents[2]
 PYTHON = TREE / ".venv" / "bin" / "python"
 MAIN = "from llmos.cli.main import main; main()"
 EXACT = {"LLMOS_DTYPE": "float32"}  # in bfloat16 an answer may change with what is computed beside it
+PATIENCE_S = 3600.0  # no test counts on speed: this only ends what would never end by itself
+PATIENT = {"LLMOS_CALL_TIMEOUT_S": str(PATIENCE_S), "LLMOS_HEARTBEAT_TIMEOUT_S": "600"}
 STARTERS = ("minilm", "smollm2")
 DELIVERY = (
     *("Where is my parcel?", "My order has not arrived", "The package was left outside", "The parcel is late again"),
@@ -49,6 +51,7 @@ class Server:
 
     url: str
     home: Path
+    timeout_s: float = PATIENCE_S  # for every client: its own limit would count on the machine's speed
 
     @property
     def v1(self) -> str:
@@ -58,14 +61,15 @@ class Server:
         """The folder with the tokenizer of a model that writes, in transformers' files; the model is loaded for it."""
         body = json.dumps({"model": model, "prompt": "hello", "max_tokens": 1}).encode()
         asked = Request(f"{self.v1}/completions", body, {"Content-Type": "application/json"})
-        with urlopen(asked, timeout=300) as answer:
+        with urlopen(asked, timeout=self.timeout_s) as answer:
             assert answer.status == 200
         return next(self.home.glob("resident/*/chat_template.jinja")).parent
 
 
 def _command(environ: dict[str, str]) -> Callable[..., None]:
     def run(*words: str) -> None:
-        done = subprocess.run([PYTHON, "-c", MAIN, *words], env=environ, capture_output=True, text=True, timeout=580)
+        command = [PYTHON, "-c", MAIN, *words]
+        done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=PATIENCE_S)
         assert done.returncode == 0, f"llmos {' '.join(words)}: {done.stderr}"
 
     return run
@@ -83,7 +87,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         sock.bind(("127.0.0.1", 0))
         port = sock.getsockname()[1]
     home = tmp_path_factory.mktemp("home")
-    llmos = _command({**os.environ, "LLMOS_HOME": str(home), "LLMOS_PORT": str(port), "PYTHONPATH": str(TREE), **EXACT})
+    where = {"LLMOS_HOME": str(home), "LLMOS_PORT": str(port), "PYTHONPATH": str(TREE)}
+    llmos = _command({**os.environ, **where, **EXACT, **PATIENT})
     llmos("up")
     try:
         for starter in STARTERS:

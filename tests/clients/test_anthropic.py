@@ -11,7 +11,7 @@ WEATHER = {"name": "weather", "description": "The weather now", "input_schema": 
 
 @pytest.fixture(scope="module")
 def client(server):
-    with anthropic.Anthropic(base_url=server.url, api_key="none", max_retries=0, timeout=120) as client:
+    with anthropic.Anthropic(base_url=server.url, api_key="none", max_retries=0, timeout=server.timeout_s) as client:
         yield client
 
 

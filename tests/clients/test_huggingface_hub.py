@@ -18,7 +18,7 @@ WEATHER = {"type": "function", "function": {"name": "weather", "description": "T
 
 @pytest.fixture(scope="module")
 def client(server):
-    return InferenceClient(base_url=server.v1, api_key="none", timeout=120)
+    return InferenceClient(base_url=server.v1, api_key="none", timeout=server.timeout_s)
 
 
 def said(**more):

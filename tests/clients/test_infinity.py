@@ -14,11 +14,11 @@ SCRIPT = Path(__file__).with_name("infinity") / "ask.py"
 def test_its_client_embeds_ranks_classifies_and_lists(server):
     installed = os.environ["LLMOS_CLIENTS_INFINITY"]  # where `make clients` put it
     done = subprocess.run(
-        [sys.executable, SCRIPT, server.url],
+        [sys.executable, SCRIPT, server.url, str(server.timeout_s)],
         env={**os.environ, "PYTHONPATH": installed},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=server.timeout_s,
     )
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)

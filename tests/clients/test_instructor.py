@@ -19,7 +19,7 @@ MODES = (instructor.Mode.TOOLS, instructor.Mode.JSON_SCHEMA)
 
 def client(server, mode):
     return instructor.from_openai(
-        openai.OpenAI(base_url=server.v1, api_key="none", max_retries=0, timeout=120), mode=mode
+        openai.OpenAI(base_url=server.v1, api_key="none", max_retries=0, timeout=server.timeout_s), mode=mode
     )
 
 

@@ -23,7 +23,13 @@ def weather(city: str) -> str:
 @pytest.fixture(scope="module")
 def chat(server):
     return ChatOpenAI(
-        base_url=server.v1, api_key="none", model="smollm2", temperature=0, max_tokens=80, max_retries=0, timeout=120
+        base_url=server.v1,
+        api_key="none",
+        model="smollm2",
+        temperature=0,
+        max_tokens=80,
+        max_retries=0,
+        timeout=server.timeout_s,
     )
 
 
@@ -58,7 +64,9 @@ def test_structured_output_is_the_class_asked_for(chat, method):
 
 
 def test_embeddings_come_where_lengths_are_not_checked_by_openais_tokenizer(server):
-    made = OpenAIEmbeddings(base_url=server.v1, api_key="none", model="minilm", check_embedding_ctx_length=False)
+    made = OpenAIEmbeddings(
+        base_url=server.v1, api_key="none", model="minilm", check_embedding_ctx_length=False, timeout=server.timeout_s
+    )
     assert [len(one) for one in made.embed_documents(["a parcel", "an invoice"])] == [384, 384]
     assert len(made.embed_query("a parcel")) == 384
 

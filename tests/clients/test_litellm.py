@@ -21,7 +21,9 @@ WEATHER = {"type": "function", "function": {"name": "weather", "description": "T
 def ask(server):
     def completion(**said):
         plain = {"model": "openai/smollm2", "messages": HELLO, "temperature": 0, "max_tokens": 80}
-        return litellm.completion(**plain | said, api_base=server.v1, api_key="none", max_retries=0, timeout=120)
+        return litellm.completion(
+            **plain | said, api_base=server.v1, api_key="none", max_retries=0, timeout=server.timeout_s
+        )
 
     return completion
 
@@ -50,7 +52,9 @@ def test_structured_output_fits_the_class(ask):
 
 
 def test_embeddings_come(server):
-    made = litellm.embedding("openai/minilm", ["a parcel", "an invoice"], api_base=server.v1, api_key="none")
+    made = litellm.embedding(
+        "openai/minilm", ["a parcel", "an invoice"], api_base=server.v1, api_key="none", timeout=server.timeout_s
+    )
     assert [len(one["embedding"]) for one in made.data] == [384, 384]
 
 
@@ -80,12 +84,13 @@ CHAIR = {
 )
 def test_documents_are_ranked_by_each_provider(server, model, path):
     said = {"return_documents": False} if model.startswith("infinity") else {}  # its documents are bare texts
-    made = litellm.rerank(model=model, **CHAIR, **said, top_n=2, api_base=f"{server.url}{path}", api_key="none")
+    where = {"api_base": f"{server.url}{path}", "api_key": "none", "timeout": server.timeout_s}
+    made = litellm.rerank(model=model, **CHAIR, **said, **where, top_n=2)
     assert made.results[0]["index"] == 1
 
 
 def test_anthropic_s_and_ollama_s_providers_chat(server):
-    said = {"messages": HELLO, "temperature": 0, "max_tokens": 20, "api_key": "none", "timeout": 120}
+    said = {"messages": HELLO, "temperature": 0, "max_tokens": 20, "api_key": "none", "timeout": server.timeout_s}
     one = litellm.completion("anthropic/smollm2", api_base=server.url, **said)
     other = litellm.completion("ollama_chat/smollm2", api_base=server.url, **said)
     assert one.choices[0].message.content == other.choices[0].message.content

@@ -35,7 +35,7 @@ def chat(server):
         temperature=0,
         max_tokens=80,
         max_retries=0,
-        timeout=120,
+        timeout=server.timeout_s,
     )
 
 
@@ -64,7 +64,9 @@ def test_structured_output_is_the_class_asked_for(chat):
 
 
 def test_embeddings_come_one_and_many(server):
-    made = OpenAILikeEmbedding(model_name="minilm", api_base=server.v1, api_key="none", max_retries=0)
+    made = OpenAILikeEmbedding(
+        model_name="minilm", api_base=server.v1, api_key="none", max_retries=0, timeout=server.timeout_s
+    )
     assert len(made.get_text_embedding("a parcel")) == 384
     assert [len(one) for one in made.get_text_embedding_batch(["a parcel", "an invoice"])] == [384, 384]
 

@@ -28,7 +28,7 @@ def llm(server, tmp_path_factory):
     def run(*words):
         command = [str(Path(sys.executable).with_name("llm")), *words]
         return subprocess.run(
-            command, env=environ, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL
+            command, env=environ, capture_output=True, text=True, timeout=server.timeout_s, stdin=subprocess.DEVNULL
         )
 
     return run

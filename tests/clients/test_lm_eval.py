@@ -49,6 +49,7 @@ def model(server):
         tokenizer=str(server.tokenizer("smollm2")),
         batch_size=4,
         max_retries=1,
+        timeout=server.timeout_s,
     )
 
 
@@ -74,7 +75,7 @@ def test_its_tasks_run_and_the_likelier_answer_is_chosen(model, tasks):
 
 def test_the_daemon_s_own_tokenizer_is_the_model_s(model, server, tasks):
     """`tokenizer_backend=remote`: vLLM's routes of tokens, in place of a folder."""
-    said = {"tokenizer_backend": "remote", "batch_size": 4, "max_retries": 1}
+    said = {"tokenizer_backend": "remote", "batch_size": 4, "max_retries": 1, "timeout": server.timeout_s}
     remote = LocalCompletionsAPI(model="smollm2", base_url=f"{server.v1}/completions", **said)
     for text in ("The capital of France is Paris.", " x", "Zürich\n\n42"):
         assert remote.tok_encode(text) == model.tok_encode(text)
@@ -91,7 +92,7 @@ def test_a_likelihood_is_the_same_for_texts_and_for_token_ids(model, server):
     ids = model.tokenizer(pair[0][0] + pair[0][1])["input_ids"]
     import openai
 
-    with openai.OpenAI(base_url=server.v1, api_key="none", max_retries=0, timeout=120) as client:
+    with openai.OpenAI(base_url=server.v1, api_key="none", max_retries=0, timeout=server.timeout_s) as client:
         said = {"model": "smollm2", "max_tokens": 0, "echo": True, "logprobs": 1}
         by_text, by_ids = (client.completions.create(prompt=one, **said).choices[0] for one in ("".join(pair[0]), ids))
     assert by_text.text == by_ids.text == "".join(pair[0])

@@ -13,7 +13,7 @@ CITY = {"type": "object", "properties": {"city": {"type": "string", "maxLength":
 
 @pytest.fixture(scope="module")
 def client(server):
-    return ollama.Client(host=server.url, timeout=120)
+    return ollama.Client(host=server.url, timeout=server.timeout_s)
 
 
 def test_a_chat_answers_and_streams_the_same(client):
@@ -66,11 +66,11 @@ def test_models_are_listed_shown_and_seen_in_memory(client):
     assert "completion" in client.show("smollm2").capabilities
 
 
-def test_a_model_is_loaded_and_unloaded_by_name_alone(client):
+def test_a_model_is_loaded_and_unloaded_by_name_alone(client, server):
     assert client.generate(model="smollm2").done_reason == client.chat(model="smollm2").done_reason == "load"
     assert "smollm2:1" in {one.model for one in client.ps().models}
     assert client.generate(model="smollm2", keep_alive=0).done_reason == "unload"
-    until = monotonic() + 60
+    until = monotonic() + server.timeout_s
     while "smollm2:1" in {one.model for one in client.ps().models}:
         assert monotonic() < until, "it is still there"
     assert client.generate(model="smollm2", prompt="Say hello.", options=CALM).response

@@ -7,7 +7,6 @@ import time
 import openai
 import pytest
 
-MOST_S = 550.0
 ROWS = [
     {
         "messages": [
@@ -21,7 +20,7 @@ ROWS = [
 
 @pytest.fixture(scope="module")
 def client(server):
-    with openai.OpenAI(base_url=server.v1, api_key="none", max_retries=0, timeout=120) as client:
+    with openai.OpenAI(base_url=server.v1, api_key="none", max_retries=0, timeout=server.timeout_s) as client:
         yield client
 
 
@@ -29,9 +28,9 @@ def lines(rows):
     return io.BytesIO("".join(json.dumps(one) + "\n" for one in rows).encode())
 
 
-def wait_for(read, ended):
+def wait_for(server, read, ended):
     """What `read` gives, once its status is one of these; asked again and again, as scripts for OpenAI do."""
-    until = time.monotonic() + MOST_S
+    until = time.monotonic() + server.timeout_s
     while time.monotonic() < until:
         one = read()
         if one.status in ended:
@@ -40,7 +39,7 @@ def wait_for(read, ended):
     raise AssertionError(f"{one.id} is {one.status}")
 
 
-def test_a_script_goes_from_rows_to_a_model_that_answers(client):
+def test_a_script_goes_from_rows_to_a_model_that_answers(client, server):
     sent = client.files.create(file=("boxes.jsonl", lines(ROWS)), purpose="fine-tune")
     assert client.files.retrieve(sent.id).status == "processed"
     job = client.fine_tuning.jobs.create(
@@ -51,7 +50,7 @@ def test_a_script_goes_from_rows_to_a_model_that_answers(client):
         method={"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 1, "batch_size": 4}}},
     )
     assert job.status in ("queued", "running")
-    ended = wait_for(lambda: client.fine_tuning.jobs.retrieve(job.id), ("succeeded", "failed", "cancelled"))
+    ended = wait_for(server, lambda: client.fine_tuning.jobs.retrieve(job.id), ("succeeded", "failed", "cancelled"))
     assert ended.status == "succeeded", ended.error
     events = list(client.fine_tuning.jobs.list_events(job.id, limit=5))
     assert any(one.type == "metrics" for one in events)
@@ -76,7 +75,7 @@ def test_a_job_is_cancelled(client):
         client.fine_tuning.jobs.retrieve("ftjob-nothing")
 
 
-def test_a_batch_answers_every_line(client):
+def test_a_batch_answers_every_line(client, server):
     requests = [
         {
             "custom_id": f"text-{i}",
@@ -88,7 +87,7 @@ def test_a_batch_answers_every_line(client):
     ]
     sent = client.files.create(file=("in.jsonl", lines(requests)), purpose="batch")
     batch = client.batches.create(input_file_id=sent.id, endpoint="/v1/embeddings", completion_window="24h")
-    ended = wait_for(lambda: client.batches.retrieve(batch.id), ("completed", "failed", "expired"))
+    ended = wait_for(server, lambda: client.batches.retrieve(batch.id), ("completed", "failed", "expired"))
     assert (ended.status, ended.request_counts.completed) == ("completed", 30)
     answers = [json.loads(line) for line in client.files.content(ended.output_file_id).text.splitlines()]
     assert [one["custom_id"] for one in answers] == [one["custom_id"] for one in requests]

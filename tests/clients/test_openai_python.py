@@ -25,7 +25,7 @@ class Pet(BaseModel):
 
 @pytest.fixture(scope="module")
 def client(server):
-    with openai.OpenAI(base_url=server.v1, api_key="none", max_retries=0, timeout=120) as client:
+    with openai.OpenAI(base_url=server.v1, api_key="none", max_retries=0, timeout=server.timeout_s) as client:
         yield client
 
 
@@ -167,7 +167,9 @@ def test_the_asynchronous_client_streams_side_by_side(server):
             return (await stream.get_final_completion()).choices[0].message.content
 
     async def both():
-        async with openai.AsyncOpenAI(base_url=server.v1, api_key="none", max_retries=0, timeout=120) as client:
+        async with openai.AsyncOpenAI(
+            base_url=server.v1, api_key="none", max_retries=0, timeout=server.timeout_s
+        ) as client:
             return await asyncio.gather(ask(client), ask(client))
 
     one, other = asyncio.run(both())

@@ -20,7 +20,7 @@ class Pet(BaseModel):
 
 @pytest.fixture(scope="module")
 def client(server):
-    with openai.OpenAI(base_url=server.v1, api_key="none", max_retries=0, timeout=120) as client:
+    with openai.OpenAI(base_url=server.v1, api_key="none", max_retries=0, timeout=server.timeout_s) as client:
         yield client
 
 
@@ -74,7 +74,8 @@ def test_an_agent_calls_its_tool_and_answers(server, stream):
 
     async def run():
         set_tracing_disabled(True)
-        set_default_openai_client(openai.AsyncOpenAI(base_url=server.v1, api_key="none", timeout=120))
+        client = openai.AsyncOpenAI(base_url=server.v1, api_key="none", timeout=server.timeout_s)
+        set_default_openai_client(client)
         settings = ModelSettings(temperature=0, max_tokens=60, tool_choice="required")
         agent = Agent(name="guide", instructions="Be brief.", model="smollm2", tools=[weather], model_settings=settings)
         if not stream:

@@ -3,6 +3,7 @@
 import asyncio
 from contextlib import suppress
 
+import openai
 import pytest
 from pydantic import BaseModel, Field
 from pydantic_ai import Agent, NativeOutput, ToolOutput
@@ -26,7 +27,9 @@ class Pet(BaseModel):
 def agent(server):
     def make(name="smollm2", **said):
         model = OpenAIChatModel(name, provider=OpenAIProvider(base_url=server.v1, api_key="none"))
-        return Agent(model, model_settings=ModelSettings(temperature=0, max_tokens=100, timeout=120), **said)
+        return Agent(
+            model, model_settings=ModelSettings(temperature=0, max_tokens=100, timeout=server.timeout_s), **said
+        )
 
     return make
 
@@ -68,7 +71,8 @@ def test_a_tool_is_called_and_its_result_goes_back(agent):
 
 
 def test_embeddings_come(server):
-    model = OpenAIEmbeddingModel("minilm", provider=OpenAIProvider(base_url=server.v1, api_key="none"))
+    client = openai.AsyncOpenAI(base_url=server.v1, api_key="none", timeout=server.timeout_s)
+    model = OpenAIEmbeddingModel("minilm", provider=OpenAIProvider(openai_client=client))
     made = Embedder(model).embed_documents_sync(["a parcel", "an invoice"])
     assert [len(one) for one in made.embeddings] == [384, 384]
 

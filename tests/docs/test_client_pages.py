@@ -6,7 +6,7 @@ from pathlib import Path
 
 TREE = Path(__file__).parents[2]
 LANE = TREE / "tests" / "clients"
-TOOLS = {"pytest", "zod"}  # what the tests themselves need
+TOOLS = {"pytest", "undici", "zod"}  # what the tests themselves need
 
 
 def pins():

@@ -1,4 +1,7 @@
-"""Asks the daemon at argv[1] by infinity_client, and prints what it understood as JSON: for test_infinity.py."""
+"""Asks the daemon at argv[1] by infinity_client, and prints what it understood as JSON: for test_infinity.py.
+
+argv[2] is the client's own limit for a request, in seconds.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from infinity_client.api.default import classify, embeddings, health, models, re
 from infinity_client.errors import UnexpectedStatus
 from infinity_client.models import ClassifyInput, OpenAIEmbeddingInputText, RerankInput
 
-client = Client(base_url=f"{sys.argv[1]}/infinity", timeout=120, raise_on_unexpected_status=True)
+client = Client(base_url=f"{sys.argv[1]}/infinity", timeout=float(sys.argv[2]), raise_on_unexpected_status=True)
 CHAIR = ("How do I return a chair?", ["We ship on Mondays.", "Returns of chairs take 14 days.", "We are in Oslo."])
 
 

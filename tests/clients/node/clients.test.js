@@ -7,10 +7,13 @@ import { createOpenAI } from "@ai-sdk/openai";
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
 import { embedMany, generateText, Output, streamText, tool } from "ai";
 import { Ollama } from "ollama";
+import { Agent, setGlobalDispatcher } from "undici";
 import { z } from "zod";
 
+const timeout = Number(process.env.LLMOS_CLIENTS_TIMEOUT_MS); // no test counts on speed, and node's fetch has limits of its own
+setGlobalDispatcher(new Agent({ headersTimeout: timeout, bodyTimeout: timeout }));
 const v1 = `${process.env.LLMOS_CLIENTS_URL}/v1`;
-const client = new OpenAI({ baseURL: v1, apiKey: "none", maxRetries: 0, timeout: 120_000 });
+const client = new OpenAI({ baseURL: v1, apiKey: "none", maxRetries: 0, timeout });
 const provider = createOpenAICompatible({ name: "llmos", baseURL: v1, includeUsage: true, supportsStructuredOutputs: true });
 const messages = [{ role: "user", content: "What is the weather in Oslo?" }];
 const city = { type: "object", properties: { city: { type: "string", maxLength: 20 } }, required: ["city"] };
@@ -177,7 +180,7 @@ const ended = async (read, states) => {
     await new Promise((resolve) => setTimeout(resolve, 500));
   }
 };
-test("openai: a script goes from rows to a model that answers", { timeout: 560_000 }, async () => {
+test("openai: a script goes from rows to a model that answers", { timeout }, async () => {
   const sent = await client.files.create({ file: await toFile(jsonl(boxes), "boxes.jsonl"), purpose: "fine-tune" });
   assert.equal((await client.files.content(sent.id).then((one) => one.text())).split("\n").length, 21);
   const method = { type: "supervised", supervised: { hyperparameters: { n_epochs: 1, batch_size: 4 } } };
@@ -192,7 +195,7 @@ test("openai: a script goes from rows to a model that answers", { timeout: 560_0
   assert.ok(made.choices[0].message.content);
   assert.equal((await client.files.delete(sent.id)).deleted, true);
 });
-test("openai: a batch answers every line", { timeout: 300_000 }, async () => {
+test("openai: a batch answers every line", { timeout }, async () => {
   const rows = Array.from({ length: 5 }, (_, i) => ({ custom_id: `t${i}`, method: "POST", url: "/v1/embeddings", body: { model: "minilm", input: `text ${i}` } }));
   const sent = await client.files.create({ file: await toFile(jsonl(rows), "in.jsonl"), purpose: "batch" });
   const batch = await client.batches.create({ input_file_id: sent.id, endpoint: "/v1/embeddings", completion_window: "24h" });
