@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from llmos.backup.home_files import (
 )
 from llmos.backup.journal_state import place, read_state
 from llmos.backup.record import BackupFile, BackupRecord
+from llmos.backup.stable_copy import is_database
 from llmos.backup.vault import (
     TAR,
     Show,
@@ -36,6 +38,7 @@ from llmos.kernel.file_modes import make_private
 from llmos.kernel.processes.process_runtime import Snapshot
 
 TRIES = 5
+MOST_OPEN = 256  # files at once; a process may open 1,024 by default
 CHANGED = "Its checkpoint was replaced each time it was read, so process {} would begin anew"
 
 
@@ -58,6 +61,7 @@ class Collector:
     vault: Vault
     show: Show
     is_quick: bool = False
+    most_open: int = MOST_OPEN
     files: dict[str, BackupFile] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     new: dict[str, int] = field(default_factory=dict)  # the objects that were not there before
@@ -138,22 +142,30 @@ class Collector:
         self.files.pop(page.page.relative_to(self.home).as_posix(), None)
 
     def _scratch(self, pid: int) -> None:
-        """What a process that may be resumed works on, as it was at one moment."""
+        """What a process that may be resumed works on, as it was at one moment.
+
+        Its files are opened first, so that a checkpoint which is replaced while it is copied is copied to its end. Of
+        a process with very many files none is, and the copy counts if no file was replaced meanwhile.
+        """
         for _ in range(TRIES):
             before, kept = checkpoint_identity(self.home, pid), dict(self.files)
-            try:
-                for path in scratch_files(self.home, pid):
-                    self._put(path)
-            except FileNotFoundError:
-                pass  # it was replaced after it was listed
-            else:
-                if checkpoint_identity(self.home, pid) == before:
-                    return
+            with ExitStack() as opened:
+                try:
+                    paths = scratch_files(self.home, pid)
+                    is_held = len(paths) <= self.most_open
+                    held = {path: _lasting_name(path, opened) if is_held else path for path in paths}
+                    if checkpoint_identity(self.home, pid) == before:
+                        for path, source in held.items():
+                            self._put(path, source)
+                        if is_held or checkpoint_identity(self.home, pid) == before:
+                            return
+                except FileNotFoundError:
+                    pass  # it was replaced after it was listed
             self.files = kept
         self.notes.append(CHANGED.format(pid))
 
     def _put(self, path: Path, source: Path | None = None) -> None:
-        mode = path.stat().st_mode & 0o700
+        mode = (source or path).stat().st_mode & 0o700
         measure = self.vault.add(source or path)
         self.new.setdefault(measure.digest, measure.size_bytes)
         relative = path.relative_to(self.home).as_posix()
@@ -168,6 +180,11 @@ class Collector:
     def new_bytes(self) -> int:
         """The bytes that no earlier backup had."""
         return sum(size_bytes for digest, size_bytes in self.new.items() if digest not in self.vault.earlier)
+
+
+def _lasting_name(path: Path, opened: ExitStack) -> Path:
+    """A name by which the file can be read to its end, whoever removes it meanwhile; of a database its own."""
+    return path if is_database(path) else Path(f"/proc/self/fd/{opened.enter_context(path.open('rb')).fileno()}")
 
 
 def take(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 from homes import freshen, stocked_home, submit
 from killing import killed_along_the_way
 
 from llmos.abi.error import BadInput, Conflict, Corrupt
-from llmos.backup.taking import Collector, take
-from llmos.backup.vault import reading, verify_objects
+from llmos.backup.journal_state import place, read_state
+from llmos.backup.taking import CHANGED, Collector, take
+from llmos.backup.vault import reading, verify_objects, writing_folder
 from llmos.kernel.store.store import Store
 
 
@@ -89,45 +92,55 @@ def test_a_training_s_checkpoint_is_in_it_and_what_nobody_goes_on_with_is_not(tm
     assert [file.path for file in record.files if "scratch" in file.path] == ["scratch/7/step-1/state.json"]
 
 
-def test_a_checkpoint_that_is_replaced_while_it_is_read_is_read_again(tmp_path):
+class Replacing:
+    """A vault beside a training that writes a checkpoint, and removes the one before, whenever a file was copied."""
+
+    earlier = frozenset()
+
+    def __init__(self, vault, scratch):
+        self.vault, self.scratch, self.folder = vault, scratch, vault.folder
+        self.step = 0
+        self.write()
+
+    def write(self):
+        before = self.scratch / f"step-{self.step}"
+        self.step += 1
+        made = self.scratch / f"step-{self.step}"
+        made.mkdir(parents=True)
+        for name in ("state.json", "weights"):
+            (made / name).write_text(f"{name} of step {self.step}")
+        if before.exists():
+            shutil.rmtree(before)
+
+    def add(self, source, digest=""):
+        measure = self.vault.add(source, digest)
+        self.write()
+        return measure
+
+    def __getattr__(self, name):
+        return getattr(self.vault, name)
+
+
+def backed_up(tmp_path, most_open):
+    """The text of each file of process 7 in a backup that is taken beside such a training, and the backup's notes."""
     home = stocked_home(tmp_path / "home")
     submit(home, 7)
-    step = home / "scratch" / "7" / "step-1"
-    step.mkdir(parents=True)
-    (step / "state.json").write_text("first")
-
-    class Replacing:
-        folder, earlier = tmp_path, frozenset()
-        is_done = False
-
-        def __init__(self, vault):
-            self.vault = vault
-
-        def add(self, source, digest=""):
-            measure = self.vault.add(source, digest)
-            if source.name == "state.json" and not self.is_done:
-                self.is_done = True
-                (step / "next").write_text("second")
-                (step / "next").replace(source)
-            return measure
-
-        def has(self, digest, size_bytes):
-            return self.vault.has(digest, size_bytes)
-
-        def is_sound(self, digest):
-            return self.vault.is_sound(digest)
-
-        def seal(self, record):
-            self.vault.seal(record)
-
-    from llmos.backup.journal_state import place, read_state
-    from llmos.backup.vault import writing_folder
-
     freshen(home)
     with writing_folder(tmp_path / "bak") as vault:
-        collector = Collector(home, Replacing(vault), quiet)
+        collector = Collector(home, Replacing(vault, home / "scratch" / "7"), quiet, most_open=most_open)
         collector.collect(read_state(home)[0], place(home))
-    assert collector.files["scratch/7/step-1/state.json"].size_bytes == len("second")
+        kept = {path: file for path, file in collector.files.items() if path.startswith("scratch/7/")}
+        return {path: (vault.folder / "objects" / kept[path].digest).read_text() for path in kept}, collector.notes
+
+
+def test_a_checkpoint_that_is_replaced_while_it_is_copied_is_whole(tmp_path):
+    copied, notes = backed_up(tmp_path, most_open=2)
+    ((folder, step),) = {(path.rpartition("/")[0], text.rpartition(" ")[2]) for path, text in copied.items()}
+    assert (len(copied), folder, notes) == (2, f"scratch/7/step-{step}", [])
+
+
+def test_of_too_many_files_to_open_none_is_kept_that_was_replaced_meanwhile(tmp_path):
+    assert backed_up(tmp_path, most_open=1) == ({}, [CHANGED.format(7)])
 
 
 @pytest.mark.parametrize("name", ["bak", "bak.tar"])
