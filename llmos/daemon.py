@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 
 from llmos import __version__
+from llmos.abi import heap
 from llmos.abi.audit import OWNER, AuditEntry
 from llmos.abi.cpu import check
 from llmos.abi.error import AlreadyRunning, LlmosError, Missing, NotLoopback, Unavailable, fault_of
@@ -127,6 +128,7 @@ async def run(
         async with notifying(manager or ServiceManager()):
             tell(ready, {"os_pid": os.getpid(), "url": config.url})
             box.warm()
+            heap.freeze()
             await stop.wait()
         await box.stop()  # before the connections: whoever watches a process sees how it ended
         server.should_exit = True
