@@ -45,6 +45,7 @@ class Bench(StrEnum):
     CHECKS = "checks"
     LEARNING = "learning"
     FEEDBACK = "feedback"
+    SHADOW = "shadow"
     DRIFT = "drift"
     METHODS = "methods"
     DISTIL = "distil"
@@ -56,7 +57,7 @@ class Bench(StrEnum):
 
 WITH_SETS = (Bench.AUGMENTATION, Bench.METHODS, Bench.FEW_LABELS, Bench.LABEL_ORACLE, Bench.TUNE)
 WITH_SEEDS = (Bench.FEW_LABELS, Bench.LABEL_ORACLE, Bench.TUNE)
-WITH_WAYS = (Bench.FEW_LABELS,)
+WITH_WAYS = (Bench.FEW_LABELS, Bench.DRIFT)
 WITH_METHODS = (Bench.METHODS, Bench.LABEL_ORACLE)
 WITH_DTYPE = (Bench.ENCODER, Bench.FINETUNE, Bench.GENERATE, Bench.SERVERS, Bench.TRIALS)
 
@@ -85,7 +86,9 @@ def main(
     seeds: Annotated[
         str | None, typer.Option(help="Seeds by commas, such as 1,2,3 (few-labels, label-oracle, tune).")
     ] = None,
-    ways: Annotated[str | None, typer.Option(help="Ways to learn by commas (few-labels).")] = None,
+    ways: Annotated[
+        str | None, typer.Option(help="Ways to learn (few-labels); planted, quiet (drift): by commas.")
+    ] = None,
     tried: Annotated[
         str | None, typer.Option("--methods", help="Training methods by commas (methods); the one of label-oracle.")
     ] = None,
@@ -126,6 +129,8 @@ def main(
             chosen |= {} if ways is None else {"ways": ways}
             chosen |= {} if bench is not Bench.TUNE else {"count": count}
             record = measure(data.absolute(), home.absolute(), mode="full" if full else "quick", names=sets, **chosen)
+        elif bench is Bench.DRIFT:
+            record = _drift(full, rounds, ways, data.absolute(), home.absolute())
         else:
             record = _measure(bench, full, rounds, count, dtype, data.absolute(), home.absolute(), device)
     except (Stop, LlmosError) as stop:
@@ -170,13 +175,21 @@ def _measure(
         return measure(data, home, mode=mode, seconds=60.0 if full else 20.0)
     if bench is Bench.DATA:
         return measure(mode=mode, megabytes=count or (1024 if full else 64))
-    if bench in (Bench.CALIBRATION, Bench.LEARNING, Bench.FEEDBACK, Bench.DRIFT):
+    if bench in (Bench.CALIBRATION, Bench.LEARNING, Bench.FEEDBACK):
         return measure(data, home, mode=mode, seeds=rounds or 1)
     if bench is Bench.CHECKS:
         return measure(data, home, mode=mode)
+    if bench is Bench.SHADOW:
+        return measure(data, home, mode=mode, rounds=rounds, calls=count)
     if bench in (Bench.QUALITY, Bench.DISTIL):
         return measure(data, home, mode=mode, count=count)
     return measure(data, home, mode=mode, models=count or 20)
+
+
+def _drift(full: bool, rounds: int | None, ways: str | None, data: Path, home: Path) -> Record:
+    measure: Callable[..., Record] = _module(Bench.DRIFT).measure
+    chosen = {} if ways is None else {"parts": frozenset(word.strip() for word in ways.split(","))}
+    return measure(data, home, mode="full" if full else "quick", seeds=rounds or 1, **chosen)
 
 
 def _methods(
@@ -246,6 +259,7 @@ def _each() -> int:
             Bench.CALIBRATION,
             Bench.LEARNING,
             Bench.FEEDBACK,
+            Bench.SHADOW,
             Bench.DRIFT,
             Bench.DISTIL,
         )  # those take long: only when asked for

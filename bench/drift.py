@@ -19,6 +19,7 @@ import numpy as np
 from bench import data
 from bench.box import Box, until
 from bench.record import Figure, Record, Target
+from bench.stop import Stop
 from llmos.abi.monitoring import FOLDER, MonitorState, ObservedInput, observed_input
 from llmos.abi.process import Priority, State
 from llmos.data.noise import apply, typo
@@ -28,6 +29,7 @@ from llmos.nn.text.tokenizer import FastTokenizer
 from llmos.programs.monitor import CALLS_A_LOOK, REFERENCE, WINDOW
 from llmos.sdk.client import Client
 
+PARTS = ("planted", "quiet")
 BASE = "minilm"
 LEARNED, MEASURED = 2_000, 1_000  # rows that the head learns, rows of its evaluation
 QUIET = 300  # calls before a drift
@@ -50,10 +52,13 @@ class Planted:
     made: Callable[[random.Random, Text], str]
 
 
-def measure(folder: Path, home: Path, *, mode: str, seeds: int = 1) -> Record:
-    """Each planted drift once for every seed, then the quiet weeks of the first."""
+def measure(folder: Path, home: Path, *, mode: str, seeds: int = 1, parts: frozenset[str] = frozenset(PARTS)) -> Record:
+    """Each planted drift once for every seed, then the quiet weeks of the first; or one of these parts."""
+    if not parts or parts - set(PARTS):
+        raise Stop(f"drift has the parts {', '.join(PARTS)}; asked: {', '.join(sorted(parts))}")
     rows = _sst2(folder)
     figures: list[Figure] = []
+    observed: InputSample | None = None
     with Box(home) as box, Client(box.url) as client:
         base = box.base(BASE)
         for seed in range(1, seeds + 1):
@@ -61,14 +66,16 @@ def measure(folder: Path, home: Path, *, mode: str, seeds: int = 1) -> Record:
             chance.shuffle(rows)
             quiet = rows[LEARNED + MEASURED :]
             name = _train(client, box.home, rows, f"drift-{seed}-{int(time.time())}", seed)
-            for planted in _drifts(folder, quiet):
+            for planted in _drifts(folder, quiet) if "planted" in parts else ():
                 shutil.rmtree(box.home / FOLDER / name, ignore_errors=True)  # a monitor that has seen nothing
                 figures.append(_planted(client, name, planted, quiet, chance, seed))
                 print(figures[-1].name, figures[-1].value, figures[-1].note, flush=True)
-            if seed == 1:
+            if seed == 1 and "quiet" in parts:
                 observed = _observe(client, name, FastTokenizer(base), rows[LEARNED:])
-    figures += _weeks(observed, mode)
+    if observed is not None:
+        figures += _weeks(observed, mode)
     settings = {"base": BASE, "learned": LEARNED, "quiet": QUIET, "weeks": WEEKS, "looks": LOOKS[mode], "seeds": seeds}
+    settings |= {"parts": sorted(parts)}
     return Record("drift", mode, settings, tuple(figures))
 
 
@@ -181,6 +188,7 @@ def _weeks(observed: InputSample, mode: str) -> list[Figure]:
         spent += any(_alarms(one, FALSE_ALARMS_A_WEEK / looks) for one in found)
         for one in found:
             least |= {key: min(least.get(key, 1.0), test.p_value) for key, test in one.tests.items()}
+        print(f"week {week + 1}: {real} with an alarm so far, {spent} by the shared budget", flush=True)
     said = ", ".join(f"{key} {value:.1g}" for key, value in sorted(least.items(), key=lambda item: item[1]))
     calls = looks * CALLS_A_LOOK
     note = f"{calls:,} calls a week; least p of {WEEKS * looks:,} looks: {said}"
