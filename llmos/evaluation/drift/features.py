@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from scipy.spatial.distance import pdist
 
 from llmos.abi.monitoring import ObservedInput
 from llmos.evaluation.drift.permutation_test import Floats
@@ -30,8 +31,7 @@ def fourier_features(reference: Floats, window: Floats, chance: np.random.Genera
     """Random features whose mean distance is the MMD with a Gaussian kernel of the median distance (Rahimi and Recht
     2007; Gretton et al. 2012)."""
     some = reference[chance.permutation(len(reference))[:200]]
-    squares = ((some[:, None, :] - some[None, :, :]) ** 2).sum(axis=2)
-    middle = float(np.sqrt(np.median(squares[np.triu_indices(len(some), 1)])))
+    middle = float(np.median(pdist(some))) if len(some) > 1 else 0.0
     directions = chance.normal(size=(reference.shape[1], FOURIER // 2)) / max(middle, 1e-9)
     return _waves(reference @ directions), _waves(window @ directions)
 

@@ -7,6 +7,7 @@ import pytest
 
 from llmos.abi.monitoring import ObservedInput
 from llmos.evaluation.drift.accuracy_estimate import estimate_accuracy
+from llmos.evaluation.drift.features import FOURIER, fourier_features
 from llmos.evaluation.drift.look import LEVEL, LOOKS_A_WEEK, InputSample, LookBudget, benjamini_hochberg, look_at
 from llmos.evaluation.drift.permutation_test import compare_means
 
@@ -106,3 +107,11 @@ def test_the_accuracy_of_unsure_answers_is_estimated_from_the_reference():
     found, low, high = estimate_accuracy(sure, right, window)
     assert low <= 0.6 <= high
     assert found == pytest.approx(0.6, abs=0.06)
+
+
+def test_the_kernel_of_the_fourier_features_is_as_wide_as_the_median_distance():
+    vectors = np.random.default_rng(3).normal(size=(200, 384))
+    waves, _ = fourier_features(vectors, vectors[:1], np.random.default_rng(4))
+    distances = np.linalg.norm(vectors[1:] - vectors[0], axis=1)
+    kernel = waves[1:] @ waves[0] / (FOURIER // 2)
+    assert kernel.mean() == pytest.approx(np.exp(-0.5 * (distances / np.median(distances)) ** 2).mean(), abs=0.05)
