@@ -7,6 +7,7 @@ collector to follow.
 from __future__ import annotations
 
 from sys import getsizeof
+from typing import Final
 
 from llmos.abi.call_record import CallRecord
 from llmos.abi.json_type import Json
@@ -28,6 +29,15 @@ CallRow = tuple[
     tuple[Json, ...] | None,
     tuple[Json, ...] | None,
 ]
+# the places of those that rows are told apart by
+ID: Final = 0
+AT: Final = 1
+MODEL: Final = 4
+OUTCOME: Final = 6
+KEY: Final = 8
+USER: Final = 9
+INPUTS: Final = 12
+OUTPUTS: Final = 13
 ROW_BYTES = 900  # without its texts: the tuple, its numbers and ids, and its places in memory
 CONTAINER_BYTES = 64  # of a list or an object, and of each number
 NO_TEXTS = (None, None)
@@ -40,12 +50,12 @@ def record_of(row: CallRow) -> CallRecord:
 
 def without_texts(row: CallRow) -> CallRow:
     """The same row without inputs and outputs."""
-    return row[:12] + NO_TEXTS
+    return row[:INPUTS] + NO_TEXTS
 
 
 def size_of(row: CallRow) -> int:
     """About how many bytes a row takes in memory."""
-    inputs, outputs = row[12], row[13]
+    inputs, outputs = row[INPUTS], row[OUTPUTS]
     if inputs is None and outputs is None:
         return ROW_BYTES
     return ROW_BYTES + bytes_of(inputs) + bytes_of(outputs)

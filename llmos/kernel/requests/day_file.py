@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from llmos.abi.call_record import DAY, CallRecord, RequestFilter
-from llmos.kernel.requests.call_row import CallRow
+from llmos.kernel.requests.call_row import INPUTS, CallRow
 
 SUFFIX = ".db"
 BESIDE = ("-wal", "-shm", "-journal")  # the files that SQLite keeps beside a database
@@ -114,8 +114,8 @@ def _conditions(wanted: RequestFilter) -> tuple[str, list[str]]:
 
 
 def _cells(row: CallRow) -> tuple[object, ...]:
-    inputs, outputs = row[12:]
-    return row if inputs is None and outputs is None else (*row[:12], _text(inputs), _text(outputs))
+    inputs, outputs = row[INPUTS:]
+    return row if inputs is None and outputs is None else (*row[:INPUTS], _text(inputs), _text(outputs))
 
 
 def _text(value: object) -> str | None:

@@ -20,7 +20,7 @@ from typing import Any
 from llmos.abi.call_record import PREFIX, TIME_DIGITS, CallRecord, RequestFilter, day_of, day_of_call
 from llmos.abi.error import NotFound
 from llmos.kernel.requests import day_file
-from llmos.kernel.requests.call_row import CallRow, size_of
+from llmos.kernel.requests.call_row import AT, ID, CallRow, size_of
 from llmos.kernel.requests.day_writer import DayWriter
 
 FOLDER = "requests"  # of the home
@@ -214,10 +214,10 @@ class _DayOf:
         self._time, self._day = "-", ""  # the part of an id that has its time: ids of one second have the same
 
     def __call__(self, row: CallRow) -> str:
-        if row[0].startswith(self._time):
+        if row[ID].startswith(self._time):
             return self._day
-        day = day_of_call(row[0])
+        day = day_of_call(row[ID])
         if day is None:
-            return day_of(row[1])
-        self._time, self._day = row[0][: len(PREFIX) + TIME_DIGITS], day
+            return day_of(row[AT])
+        self._time, self._day = row[ID][: len(PREFIX) + TIME_DIGITS], day
         return day

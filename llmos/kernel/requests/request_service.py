@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,8 @@ from llmos.abi.call_record import CallRecord, RequestFilter, is_sampled
 from llmos.abi.call_trace import CallTrace
 from llmos.abi.error import NotFound
 from llmos.config import Config
-from llmos.kernel.requests.call_row import CallRow, without_texts
+from llmos.kernel.requests.call_row import AT, ID, OUTCOME, OUTPUTS, USER, CallRow, without_texts
+from llmos.kernel.requests.erased_users import ErasedUsers
 from llmos.kernel.requests.recent_calls import RecentCalls
 from llmos.kernel.requests.recent_traces import MOST_TRACES, RecentTraces
 from llmos.kernel.requests.request_log import FOLDER, RequestLog
@@ -23,7 +25,10 @@ OFF, SAMPLED, ALL = "off", "sampled", "all"
 class RequestService:
     """Keeps recent calls in memory for feedback, and logs calls as the settings say."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, clock: Callable[[], float] = time.time) -> None:
+        """`clock` is wall time."""
+        self._clock = clock
+        self._erased = ErasedUsers()
         self.log = RequestLog(config.home / FOLDER, config.request_log_days)
         self.recent = RecentCalls(config.recent_calls_bytes)
         self._exporter = _exporter_of(config)
@@ -52,10 +57,15 @@ class RequestService:
         return 0 if self._exporter is None else self._exporter.lost_count
 
     def note(self, row: CallRow, priority: str = "") -> None:
-        """Keep a call that has ended, and had this priority. One without texts is not kept in memory."""
-        if self._keeps_recent and row[13] and row[6] == "ok":
+        """Keep a call that has ended, and had this priority. One without texts is not kept in memory.
+
+        Nothing is kept of a call whose user was erased while it was under way.
+        """
+        if row[USER] and self._erased.covers(row[USER], row[AT]):
+            return
+        if self._keeps_recent and row[OUTPUTS] and row[OUTCOME] == "ok":
             self.recent.add(row, priority)
-        if self._share >= 1.0 or (self._share and is_sampled(row[0], self._share)):
+        if self._share >= 1.0 or (self._share and is_sampled(row[ID], self._share)):
             self.log.add(row if self._logs_text else without_texts(row))
 
     def trace(self, call_id: str) -> CallTrace:
@@ -86,6 +96,7 @@ class RequestService:
         self._others.append(erase)
 
     async def erase(self, user: str) -> int:
+        self._erased.add(user, self._clock())
         self.recent.erase(user)
         try:
             gone = await self.log.erase(user)

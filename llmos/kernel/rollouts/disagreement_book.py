@@ -25,8 +25,8 @@ from llmos.abi.json_type import Json
 from llmos.abi.rollout import Rollout
 from llmos.abi.rollout_guard import GuardMeasure
 from llmos.abi.task import Family, spec_of
+from llmos.kernel.requests.erased_users import ErasedUsers
 from llmos.kernel.rollouts.comparison import disagreeing
-from llmos.kernel.rollouts.erased_users import ErasedUsers
 
 GATHER_S = 0.5  # that rows wait for others before they are written
 MOST_WAITING = 1_000  # rows that are not written yet; more are dropped and counted

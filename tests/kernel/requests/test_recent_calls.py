@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmos.kernel.requests.recent_calls import RecentCalls
+from llmos.kernel.requests.recent_calls import CallSources, RecentCalls
 
 
 def row(call="a", text="hello", user="", *, key="", model="m:1"):
@@ -103,3 +103,47 @@ def test_a_burst_of_one_source_leaves_the_calls_of_others():
     for call in ("other-model", "other-key", "asked-by-a-person", "line-999"):
         assert recent.get(call) is not None, call
     assert recent.get("line-0") is None
+
+
+CALLS = st.lists(st.tuples(st.booleans(), st.sampled_from("abcd"), st.integers(1, 50)), max_size=300)
+
+
+@given(CALLS)
+def test_the_source_that_holds_the_most_makes_room(calls):
+    sources, held = CallSources(), {}
+    for number, (is_added, name, size) in enumerate(calls):
+        if is_added or not held:
+            held.setdefault(name, {})[str(number)] = size
+            sources.add((name, "", ""), str(number), size)
+        else:
+            found = sources.oldest_of_largest()
+            most = max(sum(one.values()) for one in held.values())
+            largest = next(one for one, its in held.items() if found in its)
+            assert sum(held[largest].values()) == most
+            assert found == next(iter(held[largest]))
+            sources.remove((largest, "", ""), found, held[largest].pop(found))
+            if not held[largest]:
+                del held[largest]
+
+
+def test_to_drop_calls_of_many_sources_looks_at_few_of_them():
+    looks = []
+
+    class Bytes(dict):
+        def __getitem__(self, source):
+            looks.append(source)
+            return super().__getitem__(source)
+
+        def get(self, source, other=None):
+            looks.append(source)
+            return super().get(source, other)
+
+    sources = CallSources(Bytes())
+    for number in range(5_000):
+        sources.add((str(number % 1_000), "", ""), str(number), 10)
+    looks.clear()
+    for number in range(5_000, 15_000):
+        sources.add((str(number % 1_000), "", ""), str(number), 10)
+        gone = sources.oldest_of_largest()
+        sources.remove((str(int(gone) % 1_000), "", ""), gone, 10)
+    assert len(looks) < 10 * 10_000

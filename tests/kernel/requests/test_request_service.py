@@ -99,3 +99,23 @@ def test_a_damaged_file_of_the_log_keeps_no_text_of_a_user_elsewhere(service, tm
     with pytest.raises(sqlite3.DatabaseError):
         asyncio.run(made.erase("ann"))
     assert asked == ["ann"]
+
+
+def test_a_call_under_way_while_its_user_is_erased_leaves_nothing(tmp_path):
+    now = [1_750_000_000.5]
+    service = RequestService(
+        Config(home=tmp_path, request_log_days=36_500, request_log="all", request_log_text=True), lambda: now[0]
+    )
+    before, other = row(user="ann"), row(user="bob")
+    asyncio.run(service.erase("ann"))
+    for one in (before, other):
+        service.note(one)
+    assert service.recent.get(before[0]) is None
+    assert [one.user for one in logged(service)] == ["bob"]
+    now[0] = 1_749_999_999.0
+    asyncio.run(service.erase("bob"))
+    later = row(user="bob")
+    service.note(later)
+    assert service.recent.get(later[0]).inputs == ("a",)
+    assert [one.id for one in logged(service)] == [later[0]]
+    service.close()

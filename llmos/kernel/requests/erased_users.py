@@ -1,4 +1,4 @@
-"""Whose calls must leave no text any more: erased users, to whose calls a copy may still be answered."""
+"""Whose calls must leave no text any more: erased users, whose calls or copies of them may still be under way."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ class ErasedUsers:
 
     def has(self, origin: CallOrigin) -> bool:
         """Whether the call came before its user was erased, in the same second at the latest, or nobody knows when."""
-        if not origin.user:
+        return self.covers(origin.user, second_of_call(origin.call) or 0)
+
+    def covers(self, user: str, at: float) -> bool:
+        """Whether a call of this user that came at this time is erased."""
+        if not user:
             return False
-        erased_at = max(self._all_before, self._erased_at.get(hash(origin.user), float("-inf")))
-        return (second_of_call(origin.call) or 0) <= erased_at
+        return at <= max(self._all_before, self._erased_at.get(hash(user), float("-inf")))

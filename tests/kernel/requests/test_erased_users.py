@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from llmos.abi.call_record import new_call_id
 from llmos.abi.disagreement import CallOrigin
-from llmos.kernel.rollouts.erased_users import ErasedUsers
+from llmos.kernel.requests.erased_users import ErasedUsers
 
 
 def call_of(user: str, at: float) -> CallOrigin:
