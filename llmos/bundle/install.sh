@@ -49,6 +49,22 @@ done
 case $venv in /*) ;; *) venv=$PWD/$venv ;; esac
 case $home in '' | /*) ;; *) home=$PWD/$home ;; esac
 
+# Whether a daemon has the lock of this home: also one that hangs, or answers on another port.
+is_locked() {
+    "$python" -I -c '
+import fcntl, os, sys
+try:
+    lock = os.open(os.path.join(sys.argv[1], "daemon.lock"), os.O_RDWR)
+except OSError:
+    sys.exit(1)
+try:
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+except BlockingIOError:
+    sys.exit(0)
+sys.exit(1)
+' "$1"
+}
+
 # What a Python says of itself: its name and version, its platform, its C library.
 describe() {
     "$1" -c '
@@ -121,10 +137,7 @@ if [ -n "$want_python" ]; then
     was_there=
     if [ -x "$venv/bin/llmos" ]; then
         was_there=1
-        if (
-            [ -z "$home" ] || export LLMOS_HOME="$home"
-            "$venv/bin/llmos" status >/dev/null 2>&1
-        ); then
+        if is_locked "${home:-$HOME/.llmos}"; then
             fail "llmos is up, and its files cannot be replaced under it. Nothing was installed. Stop it: llmos down"
         fi
     fi

@@ -13,6 +13,7 @@ from llmos import __version__
 from llmos.bundle.making import installer, make
 from llmos.bundle.record import BundleTarget
 from llmos.bundle.wheels import WheelChoice, target_of
+from llmos.daemon import holding_home
 from llmos.kernel.store.store import Store
 
 NO_INDEX = {"PIP_INDEX_URL": "http://127.0.0.1:9/", "PIP_CONFIG_FILE": os.devnull, "LLMOS_PORT": "9"}
@@ -102,12 +103,23 @@ def test_nothing_is_replaced_under_a_daemon_that_is_up(unpacked, tmp_path):
     command = tmp_path / "env" / "bin" / "llmos"
     command.parent.mkdir(parents=True)
     (tmp_path / "env" / "pyvenv.cfg").write_text("")
-    command.write_text(f'#!/bin/sh\n[ "$1 $LLMOS_HOME" = "status {tmp_path}/new" ]\n')  # this home's daemon answers
+    command.write_text("#!/bin/sh\nexit 1\n")  # the daemon hangs, or answers elsewhere
     command.chmod(0o755)
     before = sorted(tmp_path.glob("env/**/*"))
-    done = install(unpacked, "--python", sys.executable, "--venv", tmp_path / "env", "--home", tmp_path / "new")
-    assert (done.returncode, "Stop it: llmos down" in done.stderr) == (1, True)
-    assert sorted(tmp_path.glob("env/**/*")) == before
+    for home, words in ((tmp_path / "new", ("--home", tmp_path / "new")), (unpacked.parent / ".llmos", ())):
+        with holding_home(home):
+            done = install(unpacked, "--python", sys.executable, "--venv", tmp_path / "env", *words)
+        assert (done.returncode, "Stop it: llmos down" in done.stderr) == (1, True)
+        assert sorted(tmp_path.glob("env/**/*")) == before
+
+
+def test_a_lock_that_no_daemon_holds_is_in_nobodys_way(unpacked, tmp_path):
+    with holding_home(tmp_path / "new"):
+        pass
+    words = ("--python", sys.executable, "--home", tmp_path / "new", "--venv", tmp_path / "env")
+    for _ in range(2):  # the second time there is a llmos to be replaced
+        done = install(unpacked, *words)
+        assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("said", ["cpython-3.2 linux-x86_64 glibc-2.36", "pypy-3.11 linux-x86_64 glibc-2.36"])
