@@ -259,6 +259,12 @@ def permit(request: Request, *scopes: KeyScope) -> None:
         visit.check_scopes(scopes)
 
 
+def has_scope(request: Request, scope: KeyScope) -> bool:
+    """Whether the request's key has this scope, or no key is needed."""
+    visit = visit_of(request.scope)
+    return visit is None or scope in visit.key.scopes
+
+
 def secret_in(scope: Scope) -> str | None:
     """The secret of a request: the bearer token of Authorization, else x-api-key; None if it has neither."""
     found = None

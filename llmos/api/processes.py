@@ -149,12 +149,12 @@ class Processes:
         return Response(part, media_type=BYTES)
 
     async def log(self, request: Request) -> Reply:
-        process = self._processes.get(_pid(request))
+        pid = self._readable_pid(request)
         asked = asked_of(request)
         tail = asked.get("tail")
         if asked.get("follow"):
-            return ServerSentEvents(_pieces(self._processes.follow_log(process.pid, tail_lines=tail)))
-        text = await self._processes.log(process.pid, tail_lines=tail)
+            return ServerSentEvents(_pieces(self._processes.follow_log(pid, tail_lines=tail)))
+        text = await self._processes.log(pid, tail_lines=tail)
         return Response(text, media_type="text/plain; charset=utf-8")
 
     async def kill(self, request: Request) -> Reply:
@@ -183,7 +183,7 @@ class Processes:
         return pid
 
     def _readable_pid(self, request: Request) -> int:
-        """The pid of a process whose findings the request's key may read: as it may start one with its arguments.
+        """The pid of a process whose findings and log the request's key may read: as it may start one with its args.
 
         They may hold texts of a dataset, or of calls to a model.
         """

@@ -4,7 +4,9 @@ import asyncio
 
 import pytest
 
+from llmos.abi.frame import ModelPath
 from llmos.abi.key import ALL_SCOPES, ApiKey, KeyScope
+from llmos.abi.process import Spec
 from llmos.api.app import endpoints
 from llmos.config import Config
 
@@ -157,7 +159,7 @@ def test_what_is_no_model_of_the_store_is_no_model_of_others(ask, kernel):
     assert answer.status_code == 201, answer.text
 
 
-@pytest.mark.parametrize("what", ["result", "report", "file"])
+@pytest.mark.parametrize("what", ["result", "report", "file", "log"])
 def test_what_a_process_has_found_is_read_by_keys_that_may_start_it(ask, kernel, what):
     args = {"data": "tickets@1", "model": "minilm", "disagreements": "support"}
     answer = ask("POST", "/v1/processes", {"program": "queue-data", "args": args}, headers=make(kernel, models=("*",)))
@@ -175,3 +177,25 @@ def test_the_report_of_a_training_is_not_for_a_key_of_other_models(ask, kernel):
     path = f"/v1/processes/{started.json()['pid']}/report"
     assert ask("GET", path, headers=make(kernel, models=("minilm",))).status_code == 403
     assert ask("GET", path, headers=make(kernel, models=("minilm", "mood"))).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/api/chat", "/api/generate"])
+def test_a_key_that_may_end_no_process_does_not_unload_a_base_that_others_use(ask, kernel, path):
+    calls, trains = make(kernel, KeyScope.INFER, models=("*",)), make(kernel, KeyScope.INFER, KeyScope.TRAIN)
+    body = {"model": "smollm2", "stream": False, "keep_alive": 0}
+    refused = ask("POST", path, body, headers=calls)
+    assert (refused.status_code, refused.json()["code"]) == (403, "scope_missing")
+    said = {"messages": [{"role": "user", "content": "a"}]} if path == "/api/chat" else {"prompt": "a"}
+    for streamed in (False, True):
+        assert ask("POST", path, {**body, **said, "stream": streamed}, headers=calls).status_code == 200
+    assert kernel.calls.unloaded == []
+    embedded = ask("POST", "/api/embed", {"model": "minilm", "input": "a", "keep_alive": 0}, headers=trains)
+    assert (embedded.status_code, kernel.calls.unloaded) == (200, ["minilm:1"])
+
+
+def test_a_key_unloads_its_own_model_of_a_base(ask, kernel):
+    made = {"name": "jokes", "task": "generate", "base": "smollm2"}
+    kernel.calls.engine.attach(ModelPath(kernel.models.manifests[kernel.models.add(Spec("train", made))], "/nowhere"))
+    body = {"model": "jokes", "prompt": "a", "stream": False, "keep_alive": 0}
+    assert ask("POST", "/api/generate", body, headers=make(kernel, KeyScope.INFER, models=("*",))).status_code == 200
+    assert kernel.calls.unloaded == ["jokes:1"]

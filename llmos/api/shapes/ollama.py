@@ -17,11 +17,12 @@ from llmos.abi.call import Chunk, Operation, Tokens
 from llmos.abi.error import BadInput, Fault
 from llmos.abi.json_type import Json
 from llmos.abi.key import KeyScope
+from llmos.abi.model import Kind
 from llmos.abi.task import find_spec
 from llmos.api.call_service import Field, without_unset
 from llmos.api.endpoint import Endpoint, Media, Reply, reply
 from llmos.api.errors import ErrorShape
-from llmos.api.key_guard import check_model, check_name, may_use
+from llmos.api.key_guard import check_model, check_name, has_scope, may_use, permit
 from llmos.api.openai_unsupported import parse_supported
 from llmos.api.shapes import ollama_models
 from llmos.api.shapes.chat import CHAT, GENERATE, Naming, ShapedCall, chat_call, prompt_call
@@ -43,6 +44,7 @@ from llmos.api.tasks import floats
 from llmos.api.texts import texts_of
 
 BODY = msgspec.json.Decoder(dict[str, Any])
+ENDS_PROCESSES = KeyScope.TRAIN  # as of the program `serve`
 SHOW = msgspec.json.Decoder(OllamaShow)
 _NO_MESSAGE: dict[str, Json] = {"message": {"role": "assistant", "content": ""}}
 _NO_RESPONSE: dict[str, Json] = {"response": ""}
@@ -70,7 +72,7 @@ class Ollama:
     def __init__(self, services: Services) -> None:
         self._calls, self._bodies = services.calls, services.bodies
         self._models, self._refs = services.kernel.models, services.kernel.calls.ref
-        self._unload = services.kernel.calls.unload
+        self._let_go = services.kernel.calls.unload
 
     def endpoints(self) -> list[Endpoint]:
         route = partial(Endpoint, gives=dict[str, Any], tag="ollama", errors=ERRORS, scope=KeyScope.INFER)
@@ -114,7 +116,9 @@ class Ollama:
         started = perf_counter_ns()
         check_model(request, ref := self._refs(body.model))
         if body.unloads:
-            self._unload(ref)
+            if self._is_base(ref):
+                permit(request, ENDS_PROCESSES)
+            self._let_go(ref)
         else:
             await self._calls.whole(self._calls.tokens_for(body, Operation.LOAD, [], {}, Field("model"), task), request)
         took = perf_counter_ns() - started
@@ -145,7 +149,7 @@ class Ollama:
         wanted = self._calls.call_for(body, "embed", texts, params, field)
         chunk = await self._calls.whole(wanted, request)
         if body.unloads:
-            self._unload(wanted.model)
+            self._unload(wanted.model, request)
         return wanted.model, chunk
 
     async def show(self, request: Request) -> Reply:
@@ -171,15 +175,23 @@ class Ollama:
         made: Reply
         if body.stream:
             lines = _lines(await call.stream(request), call.model, part, started)
-            made = JsonLines(_then(lines, partial(self._unload, call.model)) if body.unloads else lines)
+            made = JsonLines(_then(lines, partial(self._unload, call.model, request)) if body.unloads else lines)
         else:
             chunk = await call.whole(request)
             if body.unloads:
-                self._unload(call.model)
+                self._unload(call.model, request)
             output = chunk.outputs[0]
             made = reply({**_head(call.model), **part(output), **_end(output, chunk.tokens, started)})
         made.raw_headers += call.headers
         return made
+
+    def _unload(self, ref: str, request: Request) -> None:
+        """Unload a model after its answer; a base stays if the request's key may end no process, which others use."""
+        if not self._is_base(ref) or has_scope(request, ENDS_PROCESSES):
+            self._let_go(ref)
+
+    def _is_base(self, ref: str) -> bool:
+        return self._models.get(ref).manifest.kind is Kind.BASE
 
 
 async def _lines(
