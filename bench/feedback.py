@@ -10,13 +10,15 @@ import csv
 import random
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
 from bench import data
 from bench.box import Box
 from bench.record import Figure, Record, Target
-from llmos.abi.process import Process
+from llmos.abi.error import Conflict
+from llmos.abi.process import Priority, Process
 from llmos.sdk.client import Client
 
 SET, NAME, WHOLE = "banking77", "loop", "whole"
@@ -88,9 +90,13 @@ def _loop(
 
 def _settle(client: Client, name: str) -> None:
     """Until nothing is at work for this name and fewer rows wait than a training is begun with."""
-    end = time.monotonic() + WITHIN_S
+    end, hurried = time.monotonic() + WITHIN_S, set[int]()
     for event in client.watch():
         state = client.learn(name)
+        if state.pid is not None and state.pid not in hurried:
+            hurried.add(state.pid)
+            with suppress(Conflict):  # it has just ended
+                client.nice(state.pid, Priority.INTERACTIVE)  # beside other work, idle classes may get no processor
         if (state.pid is None and state.waiting < EVERY) or time.monotonic() > end:
             return
         if isinstance(event.process, Process) and event.process.fault is not None:
@@ -102,6 +108,8 @@ def _measure_new(client: Client, name: str, test: Texts, told: int, curve: list[
     if ref != curve[-1][1]:
         curve.append((told, ref, _accuracy(client, name, test)))
         print(f"{told:,} rows told: {ref} {curve[-1][2]:.4f}", flush=True)
+    else:
+        print(f"{told:,} rows told: {client.learn(name).steps[0].verdict or 'nothing new'}", flush=True)
 
 
 def _accuracy(client: Client, name: str, test: Texts) -> float:

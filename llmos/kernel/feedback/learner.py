@@ -85,7 +85,7 @@ class FeedbackLearner:
         processes = self._processes.all()
         counts = await self._feedback.counts(name, last_begun(order, processes))
         at_work = [one for one in processes_of(name, processes) if one.state is not State.EXITED]
-        steps = await asyncio.to_thread(steps_of, name, self._store)
+        steps = await asyncio.to_thread(steps_of, name, self._store, processes)
         return LearningState(
             name,
             order.when,
@@ -291,16 +291,22 @@ def is_learned(dataset: DatasetManifest, store: Store, own: Iterable[Process]) -
     return any(_source(one) == dataset.ref for one in recipes)
 
 
-def steps_of(name: str, store: Store) -> tuple[LearnStep, ...]:
-    """Every step that has left a dataset, the newest first."""
+def steps_of(name: str, store: Store, processes: Iterable[Process]) -> tuple[LearnStep, ...]:
+    """Every step that has left a dataset, the newest first.
+
+    Of a version that was refused and then removed, because a later one has superseded it, the training's process tells.
+    """
     made = {_source(one.lineage.get("recipe") or {}): one for one in store.manifests() if one.name == name}
+    ended = [one for one in processes_of(name, processes) if TRAIN.runs(one) and one.state is State.EXITED]
+    trained = {_source(one.spec.args): one for one in ended}
     history = store.promotions(name)
     steps = []
     for dataset in sorted(store.datasets(), key=lambda one: -one.version):
         operation = operation_of(dataset.provenance) if dataset.name == dataset_name(name) else None
         if operation is None:
             continue
-        model = made.get(dataset.ref)
+        model, process = made.get(dataset.ref), trained.get(dataset.ref)
+        removed, why = ("", "") if process is None else (next(iter(process.made), ""), process.reason)
         steps.append(
             LearnStep(
                 dataset.ref,
@@ -308,9 +314,9 @@ def steps_of(name: str, store: Store) -> tuple[LearnStep, ...]:
                 int(operation.get("rows") or 0),
                 int(operation.get("held_out") or 0),
                 dict(operation.get("left_out") or {}),
-                "" if model is None else model.ref,
+                removed if model is None else model.ref,
                 model is not None and model.version in history,
-                "" if model is None else verdict_of(model),
+                why if model is None else verdict_of(model),
             )
         )
     return tuple(steps)

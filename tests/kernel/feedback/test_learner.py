@@ -156,9 +156,16 @@ def test_each_step_says_what_it_learned_and_what_came_of_it():
     gate = {"standing": "better", "conditions": [{"is_met": True, "sentence": "better than m:1"}]}
     lineage = {"recipe": {**RECIPE, "data": {"train": "m-feedback@1"}}}
     second = manifest("m", 2, "classify", "minilm:1", lineage=lineage, evidence={"gate": gate})
-    newest, first = steps_of("m", Shelf((FIRST, second), (ROOT, fed(1), fed(2)), (1, 2)))
+    newest, first = steps_of("m", Shelf((FIRST, second), (ROOT, fed(1), fed(2)), (1, 2)), [])
     assert (newest.dataset, newest.ref, newest.is_promoted) == ("m-feedback@2", "", False)
     assert (first.ref, first.is_promoted, first.verdict, first.rows) == ("m:2", True, "better", 150)
+
+
+def test_of_a_version_that_was_superseded_and_removed_its_training_tells_the_verdict():
+    ended = training(8, "m-feedback@1", made=("m:2",), reason="not met: cannot tell whether better")
+    newest, first = steps_of("m", Shelf(datasets=(ROOT, fed(1), fed(2))), [gathering(7), ended])
+    assert (first.ref, first.is_promoted, first.verdict) == ("m:2", False, "not met: cannot tell whether better")
+    assert (newest.ref, newest.verdict) == ("", "")
 
 
 def test_of_a_refused_version_the_conditions_that_it_did_not_meet_are_said():
