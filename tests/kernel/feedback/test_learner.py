@@ -161,7 +161,7 @@ def test_each_step_says_what_it_learned_and_what_came_of_it():
     assert (first.ref, first.is_promoted, first.verdict, first.rows) == ("m:2", True, "better", 150)
 
 
-def test_of_a_version_that_was_superseded_and_removed_its_training_tells_the_verdict():
+def test_of_a_version_that_was_removed_its_training_tells_the_verdict():
     ended = training(8, "m-feedback@1", made=("m:2",), reason="not met: cannot tell whether better")
     newest, first = steps_of("m", Shelf(datasets=(ROOT, fed(1), fed(2))), [gathering(7), ended])
     assert (first.ref, first.is_promoted, first.verdict) == ("m:2", False, "not met: cannot tell whether better")
