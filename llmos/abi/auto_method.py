@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from llmos.abi.method import method_of
 from llmos.abi.task import spec_of
 
 AUTO = "auto"
 BEFORE_AUTO = "full"  # what a recipe without a method meant before there was a rule
 ADAPTER, WHOLE = "lora", "full"
+MOST_WHOLE_BYTES = 512 * 2**20  # of a base whose labelling models are trained by all weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,3 +63,10 @@ def choose_method(facts: MethodFacts) -> ChosenMethod:
     if spec_of(facts.task).is_generative:
         return ChosenMethod(ADAPTER, f"it learned as much as all weights from few rows, and {own}")
     return ChosenMethod(ADAPTER, f"{facts.rows:,} rows, and {own}")
+
+
+def labelling_method(method: str, base_bytes: int, *, needs_frozen_base: bool = False) -> str:
+    """The method of models that only give labels to rows, in a run by `method`: all weights, for nothing of them is
+    kept and they learn more from few rows; the run's own where layers are not trained, or the base is large."""
+    is_own = needs_frozen_base or base_bytes > MOST_WHOLE_BYTES or not method_of(method).trains_layers
+    return method if is_own else WHOLE

@@ -1,8 +1,9 @@
 """Self-training of a run: unlabelled rows get labels that a model is sure of, and the next model learns from them too.
 
 The first labels come from label propagation, from a head after contrastive training, or from a model of the labelled
-rows. Each round takes more rows than the one before. What a round chose is kept in the run's scratch, so a run that
-goes on repeats no round. Validation and test rows never get such a label.
+rows. Models that give labels are trained by all weights whatever the run's method is, unless the base is large: they
+are dropped. Each round takes more rows than the one before. What a round chose is kept in the run's scratch, so a run
+that goes on repeats no round. Validation and test rows never get such a label.
 """
 
 from __future__ import annotations
@@ -17,11 +18,13 @@ from typing import Any
 
 import numpy as np
 
+from llmos.abi.auto_method import labelling_method
 from llmos.abi.error import BadInput
 from llmos.abi.frame import Job
 from llmos.abi.json_type import Json
+from llmos.abi.model import Part
 from llmos.abi.process import Progress
-from llmos.abi.recipe import UNLABELLED, Recipe
+from llmos.abi.recipe import UNLABELLED, Recipe, needs_frozen_base
 from llmos.abi.task import Family, spec_of
 from llmos.abi.wire import from_json, to_json
 from llmos.data.dataset import LoadedData
@@ -36,6 +39,7 @@ from llmos.nn.adapters.head import SequenceHead
 from llmos.programs.few_labels import CONTRASTIVE, train_by_pairs
 from llmos.programs.fitting import CHECKPOINTS, Fitting
 from llmos.training.examples import Example
+from llmos.training.recipe import resolve
 from llmos.training.trainer import Trainer
 
 MOST_ROWS = 20_000  # that a run learns from: all are compared with each other
@@ -77,6 +81,7 @@ class SelfTraining:
     fitting: Fitting
     unlabelled: Sequence[Any]  # Any: rows of the task's family
     digest: str  # of recipe, data and base
+    labelling: Fitting  # of the models that give labels, and are dropped
     rounds: list[Round] = field(default_factory=list)
     views: dict[str, Json] = field(default_factory=dict)  # what the evidence says of them
 
@@ -109,21 +114,21 @@ class SelfTraining:
 
     def fit_last(self, evaluator: Evaluator, train: Sequence[Example[Any]]) -> tuple[Fitting, Trainer, bool]:
         """Fit the final model: the settings it was fitted by, its trainer, and whether it came to its end."""
-        return self._fit(evaluator, train, self.rounds[-1], CHECKPOINTS)
+        return self._fit(self.fitting, evaluator, train, self.rounds[-1], CHECKPOINTS)
 
     def prepare(self, evaluator: Evaluator) -> bool:
-        """Bring a fresh candidate to where the start left off: contrastive weights and head; False when stopped."""
-        return self.rounds[0].start != CONTRASTIVE or self._contrast(evaluator)
+        """Bring the last model, by the method of those that gave labels, to where they began; False when stopped."""
+        return self.fitting.recipe.method != self.labelling.recipe.method or self._begin_as_before(evaluator)
 
     def _begin(self) -> Round | None:
         """The first round: by the start that suits these rows."""
-        evaluator = self.fitting.begin()
+        evaluator = self.labelling.begin()
         if self.fitting.recipe.contrastive:
             return self._begin_by_pairs(evaluator)
         if isinstance(evaluator.candidate.head, SequenceHead) and spec_of(evaluator.task).family is Family.LABELS:
             return self._begin_with_texts(evaluator)
         train = evaluator.examples(self.fitting.data.splits.train)
-        _, is_done = self.fitting.fit(evaluator, train, self._digest_with(LABELLED), f"{CHECKPOINTS}-0")
+        _, is_done = self.labelling.fit(evaluator, train, self._digest_with(LABELLED), f"{CHECKPOINTS}-0")
         return self._choose(evaluator, LABELLED, LABELLED, 0) if is_done else None
 
     def _begin_with_texts(self, evaluator: Evaluator) -> Round | None:
@@ -157,19 +162,19 @@ class SelfTraining:
     def _next(self, number: int) -> Round | None:
         """A further round: a model learns from the rows of the one before, and says what it believes."""
         before = self.rounds[-1]
-        evaluator = self.fitting.begin()
-        if not self.prepare(evaluator):
+        evaluator = self.labelling.begin()
+        if not self._begin_as_before(evaluator):
             return None
         train = evaluator.examples(self.fitting.data.splits.train)
-        _, _, is_done = self._fit(evaluator, train, before, f"{CHECKPOINTS}-{number}")
+        _, _, is_done = self._fit(self.labelling, evaluator, train, before, f"{CHECKPOINTS}-{number}")
         return self._choose(evaluator, f"model {number}", before.start, number) if is_done else None
 
     def _fit(
-        self, evaluator: Evaluator, train: Sequence[Example[Any]], made: Round, folder: str
+        self, by: Fitting, evaluator: Evaluator, train: Sequence[Example[Any]], made: Round, folder: str
     ) -> tuple[Fitting, Trainer, bool]:
         """Fit a model on labelled examples and what a round chose; as `fit_last` answers."""
         examples = [*train, *self._examples(evaluator, made.rows)]
-        fitting = self._in_few_epochs(len(examples))
+        fitting = _in_few_epochs(by, len(examples))
         views = self._views(evaluator) if fitting.recipe.views else ()
         return fitting, *fitting.fit(evaluator, examples, self._digest_of(made), folder, views)
 
@@ -183,10 +188,14 @@ class SelfTraining:
         self.views = {"rows": len(views), "changed": changed, "a_learned_row": self.fitting.recipe.views}
         return views
 
+    def _begin_as_before(self, evaluator: Evaluator) -> bool:
+        """Bring a fresh candidate to where the start left off: contrastive weights and head; False when stopped."""
+        return self.rounds[0].start != CONTRASTIVE or self._contrast(evaluator)
+
     def _contrast(self, evaluator: Evaluator) -> bool:
         """Train the base by pairs, and fit the head; False when it was asked to stop."""
         train = evaluator.examples(self.fitting.data.splits.train)
-        return train_by_pairs(self.fitting, evaluator, train, self._digest_with(CONTRASTIVE))[1]
+        return train_by_pairs(self.labelling, evaluator, train, self._digest_with(CONTRASTIVE))[1]
 
     def _choose(self, evaluator: Evaluator, by: str, start: str, number: int) -> Round:
         """The rows of the round that this model is surest of."""
@@ -220,20 +229,12 @@ class SelfTraining:
     def _examples(self, evaluator: Evaluator, rows: Sequence[Any]) -> list[Example[Any]]:
         return self._cutting(evaluator).examples(rows)
 
-    def _in_few_epochs(self, rows: int) -> Fitting:
-        """The fitting with as many epochs as the least steps need, if the recipe leaves them open."""
-        recipe = self.fitting.recipe
-        assert recipe.epochs is not None
-        assert recipe.batch_size is not None
-        if self.fitting.job.args.get("epochs") is not None:
-            return self.fitting
-        return self.fitting.in_epochs(min(recipe.epochs, max(1.0, LEAST_STEPS * recipe.batch_size / rows)))
-
     def _digest_of(self, made: Round) -> str:
         return self._digest_with(made.digest)
 
     def _digest_with(self, what: str) -> str:
-        return hashlib.sha256(f"{self.digest} {_digest_of_rows(self.unlabelled)} {what}".encode()).hexdigest()
+        told = f"{self.digest} {_digest_of_rows(self.unlabelled)} {self.labelling.recipe.method} {what}"
+        return hashlib.sha256(told.encode()).hexdigest()
 
     def _read(self, number: int) -> Round | None:
         """What an earlier start of this run chose for the round; None if it did not come so far."""
@@ -282,6 +283,29 @@ class SelfTraining:
 
     def _report(self, message: str) -> None:
         self.fitting.report(Progress(UNLABELLED, message=message))
+
+
+def labelling_fit(fit: Fitting) -> Fitting:
+    """The same fit for models that give labels and are dropped: by all weights, at their own rate."""
+    recipe, base, splits = fit.recipe, fit.base.manifest, fit.data.splits
+    weights = sum(file.size_bytes for file in base.files if file.part is Part.WEIGHTS)
+    method = labelling_method(recipe.method, weights, needs_frozen_base=needs_frozen_base(recipe))
+    if method == recipe.method:
+        return fit
+    epochs = None if fit.job.args.get("epochs") is None else recipe.epochs
+    own = replace(recipe, method=method, method_settings={}, learning_rate=None, head_rate_ratio=None, epochs=epochs)
+    factor = float(base.options.get("rate_factor", 1.0))
+    return replace(fit, recipe=resolve(own, len(splits.train), len(splits.labels), factor))
+
+
+def _in_few_epochs(fit: Fitting, rows: int) -> Fitting:
+    """The fit with as many epochs as the least steps need, if the recipe leaves them open."""
+    recipe = fit.recipe
+    assert recipe.epochs is not None
+    assert recipe.batch_size is not None
+    if fit.job.args.get("epochs") is not None:
+        return fit
+    return fit.in_epochs(min(recipe.epochs, max(1.0, LEAST_STEPS * recipe.batch_size / rows)))
 
 
 def rows_to_learn(recipe: Recipe, job: Job, data: LoadedData) -> list[Any]:  # Any: rows of the task's family

@@ -163,7 +163,8 @@ class Training:
 
     def _run_self_trained(self) -> None:
         """As `_run_once`, with rows that get their labels from models of this run."""
-        from llmos.programs.self_training import SelfTraining, rows_to_learn  # what other runs do not need
+        # what other runs do not need
+        from llmos.programs.self_training import SelfTraining, labelling_fit, rows_to_learn
 
         fit = self.fitting(lambda: self.channel.stop_asked)
         evaluator = fit.begin()
@@ -173,7 +174,7 @@ class Training:
         rows = rows_to_learn(self.recipe, self.assignment, self.data)
         dataset = self.offer_dataset()
         self.track()
-        learning = SelfTraining(fit, rows, self._digest())
+        learning = SelfTraining(fit, rows, self._digest(), labelling_fit(fit))
         if not (learning.run() and learning.prepare(evaluator)):
             return
         fit, run, is_done = learning.fit_last(evaluator, train)

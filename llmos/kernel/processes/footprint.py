@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import ceil
 
-from llmos.abi.auto_method import AUTO, choosable
+from llmos.abi.auto_method import AUTO, choosable, labelling_method
 from llmos.abi.device import LeaseKind
 from llmos.abi.json_type import Json
 from llmos.abi.method import MethodSpec, Widths, method_of
@@ -151,7 +151,12 @@ def training_footprint(
     if facts.shape is not None and facts.shape.is_half:
         weights = max(2 * weights_bytes(base), facts.resident_bytes)
     limit = base.options.get("max_tokens")
-    needs = _of_training(recipe, device, weights, limit if isinstance(limit, int) else 0, facts)
+    limit = limit if isinstance(limit, int) else 0
+    needs = _of_training(recipe, device, weights, limit, facts)
+    if recipe.data.unlabelled and not recipe.teacher:
+        by = labelling_method(recipe.method, weights_bytes(base), needs_frozen_base=needs_frozen_base(recipe))
+        labelling = _of_training(replace(recipe, method=by), device, weights, limit, facts)
+        needs = {kind: max(size, labelling[kind]) for kind, size in needs.items()}
     if recipe.base_dtype is not None and facts.shape is not None:
         weights = _frozen_bytes(weights, facts.shape, recipe.base_dtype)
     return needs | {LeaseKind.WEIGHTS: weights + facts.beside_bytes}
