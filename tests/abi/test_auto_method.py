@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmos.abi.auto_method import AUTO, MethodFacts, choosable, choose_method
+from llmos.abi.auto_method import AUTO, MOST_WHOLE_BYTES, MethodFacts, choosable, choose_method, labelling_method
 from llmos.abi.error import BadSetting
 from llmos.abi.method import method_names, method_of
 from llmos.abi.recipe import Data, Lora, Recipe, check, needs_frozen_base
@@ -42,6 +43,22 @@ def test_an_objective_that_compares_with_the_base_gets_a_method_that_keeps_it(fa
 
 def test_a_table_is_trained_whole() -> None:
     assert not method_of(choose_method(MethodFacts("classify", 100, 10**6, is_static=True)).method).keeps_base
+
+
+@pytest.mark.parametrize(
+    ("method", "base_bytes", "needs_frozen_base", "expected"),
+    [
+        ("lora", MOST_WHOLE_BYTES, False, "full"),
+        ("lora", MOST_WHOLE_BYTES + 1, False, "lora"),
+        ("dora", 0, True, "dora"),
+        ("head", 0, False, "head"),
+        ("full", MOST_WHOLE_BYTES + 1, False, "full"),
+    ],
+)
+def test_models_that_only_give_labels_learn_by_all_weights_of_a_base_that_is_not_large(
+    method: str, base_bytes: int, needs_frozen_base: bool, expected: str
+) -> None:
+    assert labelling_method(method, base_bytes, needs_frozen_base=needs_frozen_base) == expected
 
 
 def test_a_recipe_without_a_method_is_left_to_the_rule() -> None:

@@ -56,6 +56,26 @@ def test_a_run_that_goes_on_has_the_rounds_that_it_came_to(tmp_path: Path):
     assert [one.read_bytes() for one in kept] == before
 
 
+@pytest.mark.parametrize("rounds", [1, 2])
+def test_an_adapter_learns_from_labels_of_a_model_by_all_weights(tmp_path: Path, rounds: int):
+    texts = [f"{word} number {i}" for i in range(20) for word in ("apple", "iron")]
+    more = {"method": "lora", "contrastive": True, "self_training_rounds": rounds, "epochs": None}
+    _, model = trained(told_with(tmp_path, texts, **more)).offers
+    found = model.draft["evidence"]["self_training"]
+    assert [one["by"] for one in found["rounds"]] == ["contrastive", "model 1"][:rounds]
+    labelled_by = weights_in(tmp_path / "scratch" / "checkpoints-contrastive")
+    assert "backbone.embeddings.LayerNorm.weight" in labelled_by
+    assert all("lora" in one for one in weights_in(tmp_path / "scratch" / "model", "adapter_model"))
+
+
+def weights_in(folder: Path, name: str = "weights") -> set[str]:
+    from safetensors import safe_open
+
+    (path,) = folder.rglob(f"{name}.safetensors")
+    with safe_open(path, "numpy") as file:
+        return set(file.keys())
+
+
 @pytest.mark.parametrize("settings", [{"task": "similarity"}, {"options": {"multi_label": True}}])
 def test_unlabelled_rows_are_refused_where_nothing_learns_from_them(settings: dict[str, Json]):
     args = {"task": "classify", "name": "x", "base": "b", "data": {"train": "/a", "unlabelled": "/b"}, **settings}

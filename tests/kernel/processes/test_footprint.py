@@ -100,6 +100,12 @@ def test_what_makes_a_training_smaller_makes_its_lease_smaller() -> None:
     assert leased("classify", batch_size=8) < leased("classify")
 
 
+def test_a_run_whose_own_models_give_labels_has_room_for_those_of_all_weights() -> None:
+    rows = {"data": {"train": "/rows.csv", "unlabelled": "/rest.csv"}}
+    assert leased("classify", method="lora", **rows) >= leased("classify", method="full", save_best=True)
+    assert leased("classify", method="head", **rows) == leased("classify", method="head")
+
+
 @pytest.mark.parametrize("task", BASES)
 def test_a_frozen_base_in_fewer_bits_makes_the_lease_smaller(task: str) -> None:
     sizes = [leased(task, method="lora", base_dtype=dtype) for dtype in (None, "float32", "bfloat16", "int8", "int4")]
