@@ -44,6 +44,7 @@ from llmos.training.trainer import Trainer
 
 MOST_ROWS = 20_000  # that a run learns from: all are compared with each other
 FOLDER = "self-training"
+TEACHERS = 3  # models by pairs whose mean gives the first labels
 LEAST_STEPS = 400  # of a round, where the recipe leaves the epochs open
 PROPAGATION, LABELLED = "propagation", "labelled"
 # of each label's rows, the surest that are learned in the first round, by its start, and at least in the last
@@ -157,7 +158,20 @@ class SelfTraining:
         return replace(self._round(held, held_rows, own, PROPAGATION, PROPAGATION, 0), start_accuracy=accuracy)
 
     def _begin_by_pairs(self, evaluator: Evaluator) -> Round | None:
-        return self._choose(evaluator, CONTRASTIVE, CONTRASTIVE, 0) if self._contrast(evaluator) else None
+        """By several models that were trained by other pairs: the mean of what they say is right more often than one.
+
+        The first is trained by the run's own seed, and what follows goes on from it.
+        """
+        told: list[list[LabelPrediction]] = []
+        for number in range(TEACHERS):
+            if not self._contrast(evaluator, number):
+                return None
+            told.append(self._predict(evaluator))
+            if number:
+                shutil.rmtree(Path(self.fitting.job.scratch) / _pairs_folder(number), ignore_errors=True)
+            evaluator = self.labelling.begin()
+        mean = [LabelPrediction(np.mean([one.probabilities for one in row], axis=0)) for row in zip(*told, strict=True)]
+        return self._chosen(evaluator, mean, CONTRASTIVE, CONTRASTIVE, 0)
 
     def _next(self, number: int) -> Round | None:
         """A further round: a model learns from the rows of the one before, and says what it believes."""
@@ -192,16 +206,23 @@ class SelfTraining:
         """Bring a fresh candidate to where the start left off: contrastive weights and head; False when stopped."""
         return self.rounds[0].start != CONTRASTIVE or self._contrast(evaluator)
 
-    def _contrast(self, evaluator: Evaluator) -> bool:
-        """Train the base by pairs, and fit the head; False when it was asked to stop."""
-        train = evaluator.examples(self.fitting.data.splits.train)
-        return train_by_pairs(self.labelling, evaluator, train, self._digest_with(CONTRASTIVE))[1]
+    def _contrast(self, evaluator: Evaluator, number: int = 0) -> bool:
+        """Train the base by pairs of the draw of this number, and fit the head; False when it was asked to stop."""
+        train, recipe = evaluator.examples(self.fitting.data.splits.train), self.labelling.recipe
+        fit = replace(self.labelling, recipe=replace(recipe, seed=recipe.seed + number))
+        return train_by_pairs(fit, evaluator, train, self._digest_with(CONTRASTIVE), _pairs_folder(number))[1]
 
     def _choose(self, evaluator: Evaluator, by: str, start: str, number: int) -> Round:
         """The rows of the round that this model is surest of."""
+        return self._chosen(evaluator, self._predict(evaluator), by, start, number)
+
+    def _predict(self, evaluator: Evaluator) -> list[Any]:  # Any: predictions of the task's family
+        """What a model says of the rows to validate on, and then of those without labels."""
+        rows = [*self.fitting.data.splits.validation, *self._blank()]
+        return self._cutting(evaluator).predict_raw(rows, self._on_row)
+
+    def _chosen(self, evaluator: Evaluator, predicted: Sequence[Any], by: str, start: str, number: int) -> Round:
         held_rows, task = self.fitting.data.splits.validation, believing(evaluator.task)
-        reader = self._cutting(evaluator)
-        predicted = reader.predict_raw([*held_rows, *self._blank()], self._on_row)
         beliefs = task.beliefs_of([*held_rows, *self.unlabelled], predicted, evaluator.settings)
         return self._round(beliefs[: len(held_rows)], held_rows, beliefs[len(held_rows) :], by, start, number)
 
@@ -319,6 +340,10 @@ def rows_to_learn(recipe: Recipe, job: Job, data: LoadedData) -> list[Any]:  # A
             value=recipe.data.unlabelled,
         )
     return sorted(rows, key=_in_no_order)[:MOST_ROWS] if len(rows) > MOST_ROWS else rows
+
+
+def _pairs_folder(number: int) -> str:
+    return f"{CHECKPOINTS}-{CONTRASTIVE}" + (f"-{number}" if number else "")
 
 
 def _in_no_order(row: Any) -> str:  # Any: as above
