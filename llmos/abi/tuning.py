@@ -103,8 +103,8 @@ class TrialRow:
     """A trial on the leaderboard. `metrics` has its validation metric at each rung that it has reached.
 
     `settings` are those of its recipe, `factors` the same as the search has them: rates, epochs, batch and rank as
-    factors of their defaults. `state` is running, paused, failed, stopped or, after the search, done (the winner) or
-    ended. `share` is how much of its run is behind it.
+    factors of their defaults. `state` is waiting (for a process, or for room for it), running, paused, failed,
+    stopped or, after the search, done (the winner) or ended. `share` is how much of its run is behind it.
     """
 
     number: int

@@ -234,7 +234,8 @@ class SearchRun:
             return
         self.shown_at = now
         history = self.history
-        board = leaderboard(self.search, history, self.pids)
+        queued = () if running is None or running.state is not State.QUEUED else (running.pid,)
+        board = leaderboard(self.search, history, self.pids, queued=queued)
         keep_result(self.job, to_plain(board))
         best = history.at(max((one.rung for one in history.results.values()), default=0))
         figures = {"trials": float(len(history.settings)), "spent_s": history.spent_s}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from llmos.abi.json_type import Json
@@ -28,9 +28,14 @@ class Search:
     shown: Callable[[Mapping[str, Json]], dict[str, Json]]  # a trial's settings as its recipe has them
 
 
-def leaderboard(search: Search, history: History, pids: Mapping[int, int], summary: str = "") -> Leaderboard:
-    """The leaderboard now. Trials that have come further stand above the others, then the better ones."""
-    rows = [_row(search, history, trial, pids.get(trial)) for trial in history.settings]
+def leaderboard(
+    search: Search, history: History, pids: Mapping[int, int], summary: str = "", queued: Collection[int] = ()
+) -> Leaderboard:
+    """The leaderboard now. Trials that have come further stand above the others, then the better ones.
+
+    `pids` has the process of each trial that began; those in `queued` are not let in yet.
+    """
+    rows = [_row(search, history, trial, pids.get(trial), queued) for trial in history.settings]
     rows.sort(key=lambda row: (row.number != history.chosen, -len(row.metrics), -(row.metric or 0.0), row.number))
     made = history.made
     return Leaderboard(
@@ -50,7 +55,7 @@ def leaderboard(search: Search, history: History, pids: Mapping[int, int], summa
     )
 
 
-def _row(search: Search, history: History, trial: int, pid: int | None) -> TrialRow:
+def _row(search: Search, history: History, trial: int, pid: int | None, queued: Collection[int]) -> TrialRow:
     results, dropped, given = history.rungs_of(trial), history.dropped.get(trial), history.settings[trial]
     state = "paused"
     if dropped is not None:
@@ -58,7 +63,7 @@ def _row(search: Search, history: History, trial: int, pid: int | None) -> Trial
     elif history.made is not None:
         state = "done" if history.made.trial == trial else "ended"
     elif any(one.trial == trial for one in history.pending):
-        state = "running"
+        state = "waiting" if pid is None or pid in queued else "running"
     seconds = sum(one.seconds for one in results) + (dropped.seconds if dropped else 0.0)
     return TrialRow(
         number=trial,

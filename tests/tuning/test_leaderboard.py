@@ -58,10 +58,13 @@ def test_the_winner_stands_first_and_a_failed_trial_says_why():
     assert from_json(to_json(board), Leaderboard) == board
 
 
-def test_a_search_that_goes_on_shows_who_runs_and_who_waits():
-    board = leaderboard(SEARCH, history_of(records()[:11]), {})
+@pytest.mark.parametrize(
+    ("pids", "queued", "state"), [({}, (), "waiting"), ({5: 16}, (16,), "waiting"), ({5: 16}, (), "running")]
+)
+def test_a_search_that_goes_on_shows_who_runs_and_who_waits(pids, queued, state):
+    board = leaderboard(SEARCH, history_of(records()[:11]), pids, queued=queued)
     states = {row.number: row.state for row in board.trials}
-    assert states == {**dict.fromkeys(range(5), "paused"), 5: "running"}
+    assert states == {**dict.fromkeys(range(5), "paused"), 5: state}
     assert board.winner is None
 
 
