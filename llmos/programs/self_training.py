@@ -171,7 +171,7 @@ class SelfTraining:
                 shutil.rmtree(Path(self.fitting.job.scratch) / _pairs_folder(number), ignore_errors=True)
             evaluator = self.labelling.begin()
         mean = [LabelPrediction(np.mean([one.probabilities for one in row], axis=0)) for row in zip(*told, strict=True)]
-        return self._chosen(evaluator, mean, CONTRASTIVE, CONTRASTIVE, 0)
+        return self._choose_by(evaluator, mean, CONTRASTIVE, CONTRASTIVE, 0)
 
     def _next(self, number: int) -> Round | None:
         """A further round: a model learns from the rows of the one before, and says what it believes."""
@@ -214,14 +214,14 @@ class SelfTraining:
 
     def _choose(self, evaluator: Evaluator, by: str, start: str, number: int) -> Round:
         """The rows of the round that this model is surest of."""
-        return self._chosen(evaluator, self._predict(evaluator), by, start, number)
+        return self._choose_by(evaluator, self._predict(evaluator), by, start, number)
 
     def _predict(self, evaluator: Evaluator) -> list[Any]:  # Any: predictions of the task's family
         """What a model says of the rows to validate on, and then of those without labels."""
         rows = [*self.fitting.data.splits.validation, *self._blank()]
         return self._cutting(evaluator).predict_raw(rows, self._on_row)
 
-    def _chosen(self, evaluator: Evaluator, predicted: Sequence[Any], by: str, start: str, number: int) -> Round:
+    def _choose_by(self, evaluator: Evaluator, predicted: Sequence[Any], by: str, start: str, number: int) -> Round:
         held_rows, task = self.fitting.data.splits.validation, believing(evaluator.task)
         beliefs = task.beliefs_of([*held_rows, *self.unlabelled], predicted, evaluator.settings)
         return self._round(beliefs[: len(held_rows)], held_rows, beliefs[len(held_rows) :], by, start, number)
