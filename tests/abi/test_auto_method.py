@@ -55,7 +55,7 @@ def test_a_table_is_trained_whole() -> None:
         ("full", MOST_WHOLE_BYTES + 1, False, "full"),
     ],
 )
-def test_models_that_only_give_labels_learn_by_all_weights_of_a_base_that_is_not_large(
+def test_models_that_only_give_labels_learn_by_all_weights_of_a_small_base(
     method: str, base_bytes: int, needs_frozen_base: bool, expected: str
 ) -> None:
     assert labelling_method(method, base_bytes, needs_frozen_base=needs_frozen_base) == expected
