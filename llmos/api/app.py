@@ -24,7 +24,7 @@ from llmos.api.call_service import CallApi, Meter
 from llmos.api.datasets import Datasets
 from llmos.api.embeddings import Embeddings
 from llmos.api.endpoint import Bodies, BodyBudget, Endpoint, ErrorBoundary, Reply
-from llmos.api.errors import WRONG_METHOD, refusal
+from llmos.api.errors import OURS, WRONG_METHOD, ErrorShape, refusal
 from llmos.api.events import Events
 from llmos.api.exchange import Leaving
 from llmos.api.feedback import Feedback
@@ -92,6 +92,7 @@ class App:
         for one in found:
             places.setdefault(one.path, Route(one.path)).doors[one.method] = ErrorBoundary(one, meter.refusals)
         self.routes = list(places.values())
+        self._shapes = _shapes_by_folder(found)
         self._plain = {path: place for path, place in places.items() if "{" not in path}
         self._patterns = [(compile_path(path)[0], place) for path, place in places.items() if "{" in path]
 
@@ -161,29 +162,35 @@ class App:
         try:
             self._keys.enter(scope, door.scopes)
         except LlmosError as error:
-            return error
+            return self._refusal(error, shape=door.shape)
         answer = await door.answer(request)
         if door.audited is not None and answer is not None:
             await self._audit.add(entry_of(scope, *door.audited))
         return answer
 
     def _refusal(
-        self, error: LlmosError, *, status: int | None = None, headers: dict[str, str] | None = None
+        self,
+        error: LlmosError,
+        *,
+        status: int | None = None,
+        headers: dict[str, str] | None = None,
+        shape: ErrorShape = OURS,
     ) -> Response:
-        """The refusal of a request outside of all routes. It is counted like those of routes."""
+        """The refusal of a request before or outside of all routes. It is counted like those of routes."""
         self._refused[error.code] += 1
-        return refusal(error, status=status, headers=headers)
+        return refusal(error, status=status, headers=headers, shape=shape)
 
     def _no_door(self, request: Request, place: Route | None) -> Response:
         method, path = request.method, request.url.path
+        shape = self._shapes.get(_folder(path), OURS)
         if place is not None:
             allowed = ", ".join(sorted(place.methods))
             reason = BadInput(f"{method} does not work on {path}. It takes: {allowed}. All routes are at /docs")
-            return self._refusal(reason, status=WRONG_METHOD, headers={"Allow": allowed})
+            return self._refusal(reason, status=WRONG_METHOD, headers={"Allow": allowed}, shape=shape)
         # a model name may contain a slash, percent-encoded or not
         if method in ("GET", "HEAD") and path.startswith(MODELS):
             return self._refusal(_no_model(path.removeprefix(MODELS)))
-        return self._refusal(NotFound(f"No route {method} {path}. All routes are at /docs"))
+        return self._refusal(NotFound(f"No route {method} {path}. All routes are at /docs"), shape=shape)
 
     def _place(self, scope: Scope) -> Route | None:
         path: str = scope["path"]
@@ -197,6 +204,19 @@ class App:
                 scope["path_params"] = found.groupdict()
                 return place
         return self._plain.get(path)
+
+
+def _folder(path: str) -> str:
+    """The first part of a path, by which the clients of some products are known: `/api/pull` -> `api`."""
+    return path.split("/", 2)[1] if path.startswith("/") else ""
+
+
+def _shapes_by_folder(found: Iterable[Endpoint]) -> dict[str, ErrorShape]:
+    """The form of errors that all routes of a folder share: a route that is not there is refused in it, too."""
+    shapes: dict[str, set[ErrorShape]] = {}
+    for one in found:
+        shapes.setdefault(_folder(one.path), set()).add(one.errors)
+    return {folder: next(iter(some)) for folder, some in shapes.items() if len(some) == 1}
 
 
 def _body_of(call: RouteCalled) -> Receive:

@@ -133,7 +133,7 @@ class ErrorBoundary:
         self._handle = endpoint.handle
         self._query = endpoint.query
         self._headers = endpoint.headers
-        self._shape = endpoint.errors
+        self.shape = endpoint.errors
         self._refused = refused  # refusals by code
 
     async def answer(self, request: Request) -> Reply | None:
@@ -150,7 +150,7 @@ class ErrorBoundary:
             scope["outcome"] = error.code
             visit = scope.get("visit")
             told = error if visit is None else visit.without_others(error)
-            return refusal(told, headers=self._headers, shape=self._shape)
+            return refusal(told, headers=self._headers, shape=self.shape)
         except ClientDisconnect:
             log.debug("%s %s: the client left before its body was there", scope["method"], scope["path"])
             return None
@@ -158,7 +158,7 @@ class ErrorBoundary:
             log.exception("%s %s failed", scope["method"], scope["path"])
             self._refused[Internal.code] += 1
             scope["outcome"] = Internal.code
-            return refusal(error, shape=self._shape)
+            return refusal(error, shape=self.shape)
         return answer
 
 

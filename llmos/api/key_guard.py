@@ -36,6 +36,7 @@ SEES_ALL = (KeyScope.DATA, KeyScope.ADMIN)
 WHAT = ("limit", "remaining", "reset")  # of OpenAI's headers
 OWN = "own_key"  # in the scope of a request of a process, without a connection: the id of the key it is for, or ""
 REQUESTS, TOKENS = ([f"x-ratelimit-{what}-{unit}".encode() for what in WHAT] for unit in ("requests", "tokens"))
+INCORRECT = "Incorrect API key provided"  # OpenAI's words, by which litellm tells that it is the key
 HOW = "Send one: Authorization: Bearer llmos_..., or x-api-key. Make one: llmos key create"
 
 
@@ -181,7 +182,7 @@ class KeyGuard:
     def _visit(self, scope: Scope, key: ApiKey, scopes: Sequence[KeyScope], at: Moment) -> Visit:
         if key.has_expired(at.now):
             raise Unauthorized(
-                f"The key {key.id} has expired. Give it another time with a new one: llmos key create",
+                f"{INCORRECT}: {key.id} has expired. Make another: llmos key create",
                 reason="expired",
                 id=key.id,
             )
@@ -279,7 +280,7 @@ def secret_in(scope: Scope) -> str | None:
 def _no_valid_key(secret: str | None) -> Unauthorized:
     if secret is None:
         return Unauthorized(f"A key is needed here, and the request has none. {HOW}", reason="missing")
-    return Unauthorized(f"The request's key is none of this daemon's. {HOW}", reason="unknown")
+    return Unauthorized(f"{INCORRECT}: it is none of this daemon's. {HOW}", reason="unknown")
 
 
 def _headers_of(names: Sequence[bytes], left: Remaining) -> list[tuple[bytes, bytes]]:

@@ -611,9 +611,9 @@ class MemoryKernel:
         """As the kernel has it."""
         return AuditService(self.audit_home)
 
-    def teach(self, name: str, task: str) -> None:
-        """Put a promoted model of this task into the store."""
-        one = manifest(name, 1, task, "minilm:1", method="lora")
+    def teach(self, name: str, task: str, base: str | None = "minilm:1") -> None:
+        """Put a promoted model of this task into the store; without a base, it is one."""
+        one = manifest(name, 1, task, base, method="lora" if base else None)
         self.models.manifests[one.ref] = one
         self.models.promoted[name] = [1]
         self.calls.engine.attach(ModelPath(one, "/nowhere"))

@@ -31,7 +31,31 @@ def make(kernel, *scopes, **rights):
 
 
 def code(answer):
-    return answer.status_code, answer.json()["error"]["code"]
+    """The status and the code, which shapes of other products have beside their `error`."""
+    said = answer.json()
+    return answer.status_code, (said["error"] if isinstance(said["error"], dict) else said)["code"]
+
+
+@pytest.mark.parametrize(
+    ("path", "error_of"),
+    [
+        ("/api/chat", lambda said: said["error"]),
+        ("/tei/minilm/embed", lambda said: said["error"]),
+        ("/v1/messages", lambda said: said["error"]["message"] * (said["error"]["type"] == "authentication_error")),
+        ("/v1/chat/completions", lambda said: said["error"]["message"]),
+    ],
+)
+def test_a_wrong_key_is_refused_in_the_shape_that_the_route_s_clients_read(ask, kernel, path, error_of):
+    make(kernel, KeyScope.ADMIN)
+    refused = ask("POST", path, {}, headers={"authorization": "Bearer llmos_ab_wrong"})
+    assert code(refused) == (401, "invalid_api_key")
+    assert "key" in error_of(refused.json())
+
+
+def test_a_refused_key_has_the_sentence_by_which_clients_tell_that_it_is_the_key(ask, kernel):
+    make(kernel, KeyScope.ADMIN)
+    refused = ask("POST", "/v1/run", RUN, headers={"authorization": "Bearer llmos_ab_wrong"})
+    assert refused.json()["error"]["message"].startswith("Incorrect API key provided")
 
 
 def test_without_any_key_everybody_gets_in_also_with_a_made_up_one(ask):

@@ -174,11 +174,11 @@ class Tei:
         return named_model(request, self._models, model, task)
 
 
-def named_model(request: Request, models: ModelsInterface, model: str, task: str) -> str:
-    """The model in the path, else this one of the body, else the only one of the task."""
+def named_model(request: Request, models: ModelsInterface, model: str, task: str, *, for_tokens: bool = False) -> str:
+    """The model in the path, else this one of the body, else the only one of the task; see `model_for`."""
     if named := request.path_params.get("model", ""):
         check_name(request, named)
-    return model_for(request, models, named or model, task, NAME_IT)
+    return model_for(request, models, named or model, task, NAME_IT, for_tokens=for_tokens)
 
 
 def _some(given: list[Json]) -> list[Json]:

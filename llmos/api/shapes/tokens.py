@@ -187,8 +187,8 @@ class TokenRoutes:
         return reply({**card, "model": wanted.model})
 
     def _model(self, request: Request, model: str, task: str) -> str:
-        """The model in the path, else in the body, else the only one of the task."""
-        return named_model(request, self._models, model, task)
+        """The model in the path, else in the body, else the only one of the task, or of several of one base."""
+        return named_model(request, self._models, model, task, for_tokens=True)
 
 
 def _only(body: TokenizeRequest | DetokenizeRequest, *names: str) -> str:

@@ -90,6 +90,15 @@ def test_a_tokenizer_is_described_as_vllm_has_it(ask, kernel):
     assert ask("GET", "/tokenizer_info?model=nobody").status_code == 404
 
 
+def test_several_models_of_one_base_read_the_same_tokens_so_none_has_to_be_named(ask, kernel):
+    kernel.teach("boxes", "chat", "smollm2:1")
+    assert ask("GET", "/tokenizer_info").json()["model"] == "smollm2:1"
+    assert ask("POST", "/tokenize", {"prompt": "hello you"}).json()["count"] == 2
+    kernel.teach("other", "chat", None)
+    refused = ask("GET", "/tokenizer_info")
+    assert (refused.status_code, refused.json()["detail"]["expected"]) == (400, ["smollm2", "boxes", "other"])
+
+
 def test_a_prompt_with_nothing_added_may_name_a_control_token(ask, kernel):
     for said in ({}, {"add_special_tokens": True}, {"add_special_tokens": False}):
         ask("POST", "/tokenize", {"model": "smollm2", "prompt": "<end>", **said})
