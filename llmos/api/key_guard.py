@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 from starlette.requests import Request
 from starlette.types import Scope
@@ -15,7 +16,7 @@ from llmos.abi.json_type import Json
 from llmos.abi.key import ApiKey, KeyScope
 from llmos.abi.process import Priority
 from llmos.kernel.interface import KeysInterface
-from llmos.kernel.keys.key_ledger import Moment, Remaining
+from llmos.kernel.keys.key_ledger import MINUTE_S, Moment, Remaining
 from llmos.tasks.generate import MAX_ANSWERS
 
 BEARER = b"bearer "
@@ -34,6 +35,7 @@ READ_WITH = (
 )  # arguments of processes that name models
 SEES_ALL = (KeyScope.DATA, KeyScope.ADMIN)
 WHAT = ("limit", "remaining", "reset")  # of OpenAI's headers
+SPANS_KEPT = 64  # a busy key has two: what is left of a minute, and of the day
 OWN = "own_key"  # in the scope of a request of a process, without a connection: the id of the key it is for, or ""
 REQUESTS, TOKENS = ([f"x-ratelimit-{what}-{unit}".encode() for what in WHAT] for unit in ("requests", "tokens"))
 INCORRECT = "Incorrect API key provided"  # OpenAI's words, by which litellm tells that it is the key
@@ -101,7 +103,10 @@ class Visit:
 
     def check_scopes(self, scopes: Sequence[KeyScope]) -> None:
         """Raise ScopeMissing unless the key has one of them."""
-        if scopes and not any(scope in self.key.scopes for scope in scopes):
+        has_one = not scopes
+        for scope in scopes:  # no generator: every request with a key comes by here
+            has_one = has_one or scope in self.key.scopes
+        if not has_one:
             needs, has = " or ".join(scopes), ", ".join(self.key.scopes)
             raise ScopeMissing(
                 f"This needs a key with the scope {needs}; {self.key.id} has: {has}. Make one: llmos key create",
@@ -118,8 +123,12 @@ class Visit:
     def headers(self) -> list[tuple[bytes, bytes]]:
         """OpenAI's headers of rate limits, for each limit that the key has."""
         requests, tokens = self._ledger.remaining(self._keys.moment())
-        found = [] if requests is None else _headers_of(REQUESTS, requests)
-        return found if tokens is None else found + _headers_of(TOKENS, tokens)
+        found: list[tuple[bytes, bytes]] = []
+        if requests is not None:
+            _add_headers(found, REQUESTS, requests)
+        if tokens is not None:
+            _add_headers(found, TOKENS, tokens)
+        return found
 
     def leave(self) -> None:
         """The request is over, whether it was let in or not."""
@@ -283,21 +292,25 @@ def _no_valid_key(secret: str | None) -> Unauthorized:
     return Unauthorized(f"{INCORRECT}: it is none of this daemon's. {HOW}", reason="unknown")
 
 
-def _headers_of(names: Sequence[bytes], left: Remaining) -> list[tuple[bytes, bytes]]:
-    limit, remaining, reset = names
-    return [
-        (limit, b"%d" % left.limit),
-        (remaining, b"%d" % left.remaining),
-        (reset, _span(left.reset_s).encode()),
-    ]
+def _add_headers(to: list[tuple[bytes, bytes]], names: Sequence[bytes], left: Remaining) -> None:
+    limit, remaining, reset_s = left
+    to += (
+        (names[0], b"%d" % limit),
+        (names[1], b"%d" % remaining),
+        (names[2], _span(reset_s) if reset_s < MINUTE_S else _long_span(round(reset_s))),
+    )
 
 
-def _span(seconds: float) -> str:
-    """A span as OpenAI writes it: 0s, 250ms, 12.5s, 6m0s, 23h59m1s."""
+def _span(seconds: float) -> bytes:
+    """A span below a minute as OpenAI writes it: 0s, 250ms, 12.5s."""
     if seconds < 1:
-        return f"{round(seconds * 1000)}ms" if seconds > 0 else "0s"
-    if seconds < 60:
-        return f"{seconds:.3f}".rstrip("0").rstrip(".") + "s"
-    minutes, rest = divmod(round(seconds), 60)
+        return b"%dms" % round(seconds * 1000) if seconds > 0 else b"0s"
+    return (f"{seconds:.3f}".rstrip("0").rstrip(".") + "s").encode()
+
+
+@lru_cache(maxsize=SPANS_KEPT)
+def _long_span(seconds: int) -> bytes:
+    """A longer one: 6m0s, 23h59m1s."""
+    minutes, rest = divmod(seconds, 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours}h{minutes}m{rest}s" if hours else f"{minutes}m{rest}s"
+    return b"%dh%dm%ds" % (hours, minutes, rest) if hours else b"%dm%ds" % (minutes, rest)

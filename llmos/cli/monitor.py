@@ -17,7 +17,7 @@ from llmos.cli.terminal import note, number, say, say_json, say_table
 def monitor(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The model's bare name.")],
     on: Annotated[bool, typer.Option("--on", help="Begin, or go on.")] = False,
-    off: Annotated[bool, typer.Option("--off", help="End it; what it has found stays.")] = False,
+    off: Annotated[bool, typer.Option("--off", help="End it; what it has found stays, without texts.")] = False,
     report: Annotated[Path | None, typer.Option("--report", help="Write the report page of its newest look.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:

@@ -179,6 +179,7 @@ class Kernel:
         await self.disagreements.open()
         self.requests.also_erase(self.disagreements.erase)
         self.monitoring.follow()
+        await asyncio.to_thread(self.monitoring.forget_ended)
         self._supervisor.start(self._router, self._loop.post, self._take)
         devices = discover()
         self._running = asyncio.get_running_loop().create_task(self._loop.run())

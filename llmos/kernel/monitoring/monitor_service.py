@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,9 +18,10 @@ from llmos.abi.json_type import Json
 from llmos.abi.model import LATEST, split_ref
 from llmos.abi.monitoring import DRIFT, REPORT, STATE, DriftAlarm, MonitoredVersion, MonitorState, observed_input
 from llmos.abi.process import Priority, Process, Program, Spec, State, of_program
-from llmos.abi.wire import from_json
+from llmos.abi.wire import from_json, to_json
 from llmos.kernel.event_stream import EventStream
 from llmos.kernel.monitoring.reservoir import Reservoir
+from llmos.kernel.store import disk
 
 if TYPE_CHECKING:
     from llmos.kernel.processes.process_service import ProcessService
@@ -58,6 +60,7 @@ class MonitorService:
         self._by_name: dict[str, LiveMonitor] = {}
         self._by_ref: dict[str, LiveMonitor] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._forgetting: dict[str, asyncio.Task[None]] = {}  # texts of monitors that have ended, by name
         self.is_on = False  # whether any call is noted
 
     # For calls.
@@ -95,6 +98,8 @@ class MonitorService:
                 async for _ in changes:
                     pass
             process = self._process_of(name)
+        if (forgetting := self._forgetting.get(name)) is not None:  # it writes the state too
+            await asyncio.wait([forgetting])
         if process is None:
             await self._processes.submit(Spec(MONITOR, {"model": name}, priority=Priority.BACKGROUND))
         elif process.state in (State.INTERRUPTED, State.SUSPENDED):
@@ -102,7 +107,7 @@ class MonitorService:
         return await self.get(name)
 
     async def stop(self, name: str) -> MonitorState:
-        """End the monitor of a name; what it has found stays."""
+        """End the monitor of a name; what it has found stays, without texts."""
         process = self._process_of(name)
         if process is not None:
             await self._processes.kill(process.pid)
@@ -124,10 +129,12 @@ class MonitorService:
         try:
             return await asyncio.to_thread((folder_of(self._folder, name) / REPORT).read_bytes)
         except FileNotFoundError:
-            raise NotFound(
-                f"The monitor of {name} has not looked yet, after {state.calls:,} calls. See llmos monitor {name}",
-                name=name,
-            ) from None
+            why = f"The monitor of {name} has not looked yet, after {state.calls:,} calls. See llmos monitor {name}"
+            if state.pid is None:
+                why = (
+                    f"{name} has no monitor, and its page went with the last one. Begin one: llmos monitor {name} --on"
+                )
+            raise NotFound(why, name=name) from None
 
     def _process_of(self, name: str) -> Process | None:
         return next((one for one in self._live() if one.spec.args.get("model") == name), None)
@@ -138,9 +145,12 @@ class MonitorService:
     # For the kernel.
 
     def look(self, process: Process) -> None:
-        """A process has changed: a monitor may have begun or ended."""
+        """A process has changed: a monitor may have begun or ended. One that has ended leaves no text."""
         if of_program((process,), MONITOR):
             self.follow()
+            if process.state is State.EXITED:
+                name = str(process.spec.args["model"])
+                self._forgetting[name] = self._begin(asyncio.to_thread(forget_texts, folder_of(self._folder, name)))
 
     def follow(self) -> None:
         """The live monitors are those of the processes, each on its name's promoted version."""
@@ -151,12 +161,19 @@ class MonitorService:
             version = self._store.promoted(name)
             ref = "" if version is None else f"{name}:{version}"
             if ref != live.ref:
-                live.ref, live.reservoir = ref, Reservoir()
+                live.ref, live.reservoir, live.version = ref, Reservoir(), None
             if live.pid != wanted[name]:
-                live.pid, live.least = wanted[name], 0
+                live.pid, live.least, live.version = wanted[name], 0, None
             self._by_ref[ref] = live
         self._by_ref.pop("", None)
         self.is_on = bool(self._by_ref)
+
+    def forget_ended(self) -> None:
+        """Forget the texts of monitors that have ended; blocks for the disk. A kill may have come between."""
+        live = {folder_of(self._folder, name) for name in self._by_name}
+        for folder in self._folder.glob("*"):
+            if folder not in live:
+                forget_texts(folder)
 
     def take(self, pid: int, frame: MonitorFrame) -> None:
         """A request of a monitor, or what it has found."""
@@ -168,23 +185,31 @@ class MonitorService:
             if live.reservoir.seen >= live.least:
                 self._give(live)
         elif isinstance(frame, ModelAsked):
-            task = asyncio.get_running_loop().create_task(self._reply(pid, frame))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._begin(self._reply(pid, frame))
         else:
             self._tell(frame)
 
     async def close(self) -> None:
-        """End what is being asked."""
+        """End what is being asked, once the texts of ended monitors are forgotten."""
+        if self._forgetting:
+            await asyncio.wait(self._forgetting.values())
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _begin(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     def _give(self, live: LiveMonitor) -> None:
         """What was noted since the last time."""
         calls, inputs = live.reservoir.take()
         live.least = 0
-        self._send(live.pid, CallsSeen(self._version(live.ref), calls, inputs))
+        if live.version is None:  # its process takes what it is given first
+            live.version = self._version(live.ref)
+        self._send(live.pid, CallsSeen(live.version, calls, inputs))
 
     def _version(self, ref: str) -> MonitoredVersion:
         try:
@@ -234,11 +259,23 @@ class LiveMonitor:
         self.ref = ""
         self.least = 0
         self.reservoir = Reservoir()
+        self.version: MonitoredVersion | None = None  # as its process was told: looking it up reads folders
 
 
 def folder_of(folder: Path, name: str) -> Path:
     """Where a monitor keeps what it has found."""
     return folder / name.replace("/", "%2F")
+
+
+def forget_texts(folder: Path) -> None:
+    """Take the texts of calls from what a monitor has found: those of its state, and its page."""
+    try:
+        (folder / REPORT).unlink(missing_ok=True)
+        state = _read_state(folder / STATE)
+        if state is not None and state.texts:
+            disk.write(folder / STATE, to_json(replace(state, texts=())))
+    except OSError as error:
+        log.error("texts in %s are not removed, and will be at the next start: %s", folder, error)
 
 
 def _read_state(path: Path) -> MonitorState | None:
