@@ -87,6 +87,7 @@ class Config:
     request_log_days: int = 30
     recent_calls_bytes: int = 16 * 1024 * 1024
     rollout_texts: bool = False
+    rollout_texts_days: int = 90
     usage_days: int = 400
     tls_cert: Path | None = None
     tls_key: Path | None = None
@@ -356,6 +357,12 @@ SETTINGS: tuple[Setting, ...] = (
         "true or false",
         "Keep the texts on which two versions in a rollout disagree, so that people label them; except of calls with "
         "`store: false`",
+    ),
+    Setting(
+        "rollout_texts_days",
+        _whole(1, 36_500),
+        "a whole number from 1 to 36500",
+        "Days that texts on which versions disagree are kept; an hour later at most they are deleted",
     ),
     Setting(
         "usage_days",

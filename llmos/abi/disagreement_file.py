@@ -92,6 +92,29 @@ def erase_user(database: sqlite3.Connection, user: str) -> int:
     return int(gone)
 
 
+def drop_before(database: sqlite3.Connection, at: float) -> int:
+    """Delete the rows from before this time, to the last byte; returns how many."""
+    return _drop(database, "at < ?", (at,))
+
+
+def drop_models(database: sqlite3.Connection, names: Sequence[str]) -> int:
+    """Delete the rows of these models, to the last byte; returns how many."""
+    return sum(_drop(database, "model = ?", (name,)) for name in names)
+
+
+def text_ids(database: sqlite3.Connection) -> set[str]:
+    """The ids of all texts that are here."""
+    return {text_id for (text_id,) in database.execute("SELECT DISTINCT text_id FROM rows")}
+
+
+def _drop(database: sqlite3.Connection, where: str, values: tuple[object, ...]) -> int:
+    with database:
+        gone = int(database.execute(f"DELETE FROM rows WHERE {where}", values).rowcount)
+    if gone:
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return gone
+
+
 def _cells(row: Disagreement) -> tuple[object, ...]:
     return tuple(
         msgspec.json.encode(row.answers).decode() if name == "answers" else getattr(row, name) for name in COLUMNS

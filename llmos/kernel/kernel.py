@@ -224,7 +224,11 @@ class Kernel:
         self._requests = ChildRequests(table, self.processes, supervisor.send)
         self.route_calls = RouteCalls(table, supervisor.send)
         self.disagreements = DisagreementBook(
-            config.home, config.rollout_texts, lambda text: self.feedback.text_id(text), clock
+            config.home,
+            config.rollout_texts,
+            lambda text: self.feedback.text_id(text),
+            clock,
+            days=config.rollout_texts_days,
         )
         self._follow_ups = FollowUps(store, self.processes, lambda refs: self.models.remove_superseded(refs))
         self.rollouts = RolloutService(
@@ -285,6 +289,7 @@ class Kernel:
             journal_damage=self._journal.damage,
             unreached=lambda: unreachable_dtypes(config, table.devices),
             follow_suites=Roots(config).with_real_suites,
+            forget=self.disagreements.forget,
             clock=clock,
         )
         self.alerts = AlertService(
@@ -417,6 +422,7 @@ class Kernel:
                 await asyncio.to_thread(sweep_exports, self._config.home, self._clock())
                 await self._sweep_uploads()
                 await self._sweep_requests()
+                await self._sweep_disagreements()
             await asyncio.sleep(TICK_S)
 
     async def _sweep_uploads(self) -> None:
@@ -431,6 +437,12 @@ class Kernel:
             await self.requests.sweep()
         except Exception:  # the top of a loop: our own fault must not end the checks
             log.exception("the request log was not swept")
+
+    async def _sweep_disagreements(self) -> None:
+        try:
+            await self.disagreements.sweep({one.name for one in self._store.manifests()})
+        except Exception:  # the top of a loop: our own fault must not end the checks
+            log.exception("texts on which versions disagreed were not swept")
 
     def _uploads_in_use(self) -> set[str]:
         """The uploaded files that processes name which work, or may continue."""
@@ -458,6 +470,7 @@ class Kernel:
                 if process.pid in one.by_pid:
                     one.look(process)
             self.learning.look_after(process)
+            self.disagreements.look(process)
             self.monitoring.look(process)
         self.alerts.see_kernel_event(event)
         match event:

@@ -62,6 +62,7 @@ class Registry:
         journal_damage: Callable[[], str],
         unreached: Callable[[], Collection[str]],
         follow_suites: Callable[[GatePolicy], GatePolicy],
+        forget: Callable[[str], Awaitable[None]],
         clock: Callable[[], float],
     ) -> None:
         self._table = table
@@ -76,6 +77,7 @@ class Registry:
         self._journal_damage = journal_damage
         self._unreached = unreached  # dtypes of resident forms that nothing here computes in
         self._follow_suites = follow_suites  # to the files that they lead to, which requests may name
+        self._forget = forget  # what is kept of a name that has no version any more
         self._clock = clock
         self._moving: dict[str, asyncio.Future[None]] = {}
 
@@ -166,6 +168,8 @@ class Registry:
             self._event_stream.publish("removed", model=one)
             for process in self._serving(one):
                 await self._kill(process.pid)
+        for name in {one.partition(":")[0] for one in removed} - {one.name for one in self._store.manifests()}:
+            await self._forget(name)
         return removed
 
     async def remove_superseded(self, refs: Sequence[str]) -> list[str]:

@@ -11,7 +11,7 @@ import logging
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,17 +22,24 @@ from llmos.abi.call import CallRequest
 from llmos.abi.disagreement import MOST_CHARACTERS, Disagreement, DisagreementState
 from llmos.abi.feedback import answer_in, texts_of
 from llmos.abi.json_type import Json
+from llmos.abi.process import Process, Program, State
 from llmos.abi.rollout import Rollout
 from llmos.abi.rollout_guard import GuardMeasure
 from llmos.abi.task import Family, spec_of
 from llmos.kernel.requests.erased_users import ErasedUsers
 from llmos.kernel.rollouts.comparison import disagreeing
+from llmos.kernel.rollouts.kept_results import FOLDER as RESULTS
+from llmos.kernel.rollouts.kept_results import drop_texts
 
 GATHER_S = 0.5  # that rows wait for others before they are written
 MOST_WAITING = 1_000  # rows that are not written yet; more are dropped and counted
 MOST_WAITING_BYTES = 8 << 20  # of texts that are not on the disk yet; more are dropped and counted too
 KEPT_FAMILIES = (Family.LABELS,)  # whose rows people label as whole texts
 SAY_EVERY_S = 60.0
+CHOOSES = Program("queue-data")  # the program that chooses rows to label
+DAYS = 90
+DAY_S = 86_400.0
+NONE: tuple[int, set[str]] = (0, set())  # deleted, kept
 SETTING = "rollout_texts"
 STORE, LONG, LOST, TASK, ERASED = "store: false", "too long", "not written", "task", "user erased"
 log = logging.getLogger(__name__)
@@ -50,7 +57,11 @@ class DisagreementBook:
         clock: Callable[[], float],
         gather_s: float = GATHER_S,
         most_waiting_bytes: int = MOST_WAITING_BYTES,
+        days: int = DAYS,
     ) -> None:
+        """`days` is how long a row is kept."""
+        self._results = home / RESULTS
+        self._days = days
         self.path = home / disagreement_file.FILE
         self._is_on = is_on
         self._text_id = text_id
@@ -61,6 +72,7 @@ class DisagreementBook:
         self._most_waiting_bytes = most_waiting_bytes
         self._waiting_bytes = 0  # of rows that are being written too
         self._writing: asyncio.Task[None] | None = None
+        self._checking: set[asyncio.Task[None]] = set()
         self._lock = asyncio.Lock()  # one writes at a time, and whoever comes first goes first
         self._counts: dict[str, int] = {}
         self._left_out: dict[str, Counter[str]] = {}  # by rollout
@@ -116,6 +128,26 @@ class DisagreementBook:
         self._erased.add(user, self._clock())
         return await asyncio.shield(self._erase(user))
 
+    async def sweep(self, models: Collection[str]) -> None:
+        """Delete the rows whose time is over, and those of other names than these. Raises as `erase`."""
+        if self._waiting or self.path.exists():
+            await asyncio.shield(self._drop(lambda it: self._sweep(it, models)))
+
+    async def forget(self, model: str) -> None:
+        """A name is gone with its last version: so are its rows. A failure is logged; the next sweep tries again."""
+        try:
+            if self._counts.get(model) or self._waiting:
+                await asyncio.shield(self._drop(lambda it: disagreement_file.drop_models(it, [model])))
+        except (sqlite3.Error, OSError) as error:
+            log.error("texts on which versions of %s disagreed are not deleted yet: %s", model, error)
+
+    def look(self, process: Process) -> None:
+        """A process has changed: the result of one that chose rows to label has no text that was erased meanwhile."""
+        if process.state is State.EXITED and process.spec.program == CHOOSES and self.path.exists():
+            task = asyncio.get_running_loop().create_task(self._check_result(process.pid))
+            self._checking.add(task)
+            task.add_done_callback(self._checking.discard)
+
     async def close(self) -> None:
         """Write what waits."""
         async with self._lock:
@@ -124,6 +156,7 @@ class DisagreementBook:
             await self._write()
         if self._writing is not None:
             await asyncio.wait([self._writing])
+        await asyncio.gather(*self._checking)
 
     def _row(
         self, rollout: Rollout, request: CallRequest, other: str, at: int, ours: Json, theirs: Json
@@ -172,11 +205,31 @@ class DisagreementBook:
             await self._write()
 
     async def _erase(self, user: str) -> int:
+        return await self._drop(lambda it: disagreement_file.erase_user(it, user))
+
+    async def _drop(self, work: Callable[[sqlite3.Connection], int]) -> int:
+        """Delete rows, and texts that are in none any more from the results of processes; returns how many rows."""
         async with self._lock:
             await self._write()
-            gone = await asyncio.to_thread(self._read, lambda it: disagreement_file.erase_user(it, user), 0)
+            gone, kept = await asyncio.to_thread(
+                self._read, lambda it: (work(it), disagreement_file.text_ids(it)), NONE
+            )
+            await asyncio.to_thread(drop_texts, self._results, kept)
             await self.open()
         return gone
+
+    async def _check_result(self, pid: int) -> None:
+        try:
+            async with self._lock:
+                kept = await asyncio.to_thread(self._read, disagreement_file.text_ids, set())
+                await asyncio.to_thread(drop_texts, self._results, kept, pid)
+        except (sqlite3.Error, OSError) as error:
+            log.error("the result of process %d may keep texts that are erased: %s", pid, error)
+
+    def _sweep(self, database: sqlite3.Connection, models: Collection[str]) -> int:
+        gone = disagreement_file.drop_before(database, self._clock() - self._days * DAY_S)
+        others = disagreement_file.counts_of(database).keys() - set(models)
+        return gone + disagreement_file.drop_models(database, sorted(others))
 
     async def _write(self) -> None:
         """Write what waits now; rows that come meanwhile are for the next time. The caller holds the lock."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sqlite3
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -15,6 +16,7 @@ from llmos.abi.call_record import new_call_id
 from llmos.abi.disagreement import CallOrigin
 from llmos.abi.disagreement_file import FILE
 from llmos.abi.json_type import Json
+from llmos.abi.process import Process, Program, Spec, State
 from llmos.abi.rollout import Mode, Rollout, Tally, plan_of
 from llmos.abi.task import Family
 from llmos.kernel.rollouts.disagreement_book import MOST_WAITING, DisagreementBook
@@ -225,3 +227,54 @@ def test_rows_of_before_are_counted_at_the_start(tmp_path: Path):
 
     with_book(tmp_path, fill)
     with_book(tmp_path, look, is_on=False)
+
+
+def test_rows_whose_time_is_over_go_and_those_of_names_that_are_gone(tmp_path: Path):
+    now, day_s = [7.0], 86_400.0
+
+    async def main() -> None:
+        book = DisagreementBook(tmp_path, True, lambda text: f"id of {text}", lambda: now[0], days=2)
+        await book.open()
+        book.note(rollout(), CALL, "mood:3", OURS, THEIRS)
+        book.note(replace(rollout(), name="tone"), replace(CALL, origin=replace(ANN, user="bob")), "t:3", OURS, THEIRS)
+        now[0] += day_s
+        await book.sweep({"mood"})
+        assert (len(await book.find("mood", "", 9)), await book.find("tone", "", 9)) == (1, [])
+        now[0] += day_s + 1
+        await book.sweep({"mood"})
+        assert (await book.find("mood", "", 9), book.state(rollout()).kept) == ([], 0)
+        await book.close()
+
+    asyncio.run(main())
+
+
+def test_rows_of_a_name_go_with_its_last_version(tmp_path: Path):
+    async def act(book: DisagreementBook) -> None:
+        book.note(rollout(), CALL, "mood:3", OURS, THEIRS)
+        await book.forget("tone")
+        assert len(await book.find("mood", "", 9)) == 1
+        await book.forget("mood")
+        assert (await book.find("mood", "", 9), book.state(rollout()).kept) == ([], 0)
+
+    with_book(tmp_path, act)
+    assert not any(TEXT.encode() in one.read_bytes() for one in tmp_path.rglob("*") if one.is_file())
+
+
+def test_an_erased_text_goes_from_the_results_that_have_it(tmp_path: Path):
+    rows = [{"id": f"id of {TEXT}", "text": TEXT, "disagreement": {}}, {"id": "own", "text": "own"}]
+    path = tmp_path / "evaluations" / "5" / "result.json"
+    path.parent.mkdir(parents=True)
+
+    async def act(book: DisagreementBook) -> None:
+        path.write_text(json.dumps({"rows": rows}))
+        for user in ("ann", "bob"):
+            book.note(rollout(), replace(CALL, origin=replace(ANN, user=user)), "mood:3", OURS, THEIRS)
+        await book.erase("bob")
+        assert json.loads(path.read_text())["rows"] == rows  # another user's calls have it still
+        await book.erase("ann")
+        assert json.loads(path.read_text())["rows"] == rows[1:]
+        path.write_text(json.dumps({"rows": rows}))  # by a process that had read the text before
+        book.look(Process(5, Spec(Program("queue-data"), {}), State.EXITED))
+
+    with_book(tmp_path, act)
+    assert json.loads(path.read_text())["rows"] == rows[1:]
