@@ -17,7 +17,8 @@ from llmos.kernel.interface import KernelInterface
 
 ABOUT = """llmos: a daemon that serves and trains small models.
 
-OpenAI's clients use the address of this page with /v1 behind it as base_url. Any key will do until one is made: llmos key create
+OpenAI's clients use the address of this page with /v1 behind it as base_url.
+Any key will do until one is made: llmos key create
 /docs             this interface, as a page
 /openapi.json     the same, for programs
 /v1/models        the models that are here
