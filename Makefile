@@ -77,7 +77,7 @@ $(CLIENTS)/.installed: tests/clients/requirements.txt tests/clients/constraints.
 	@$(BIN)/python -m venv $(CLIENTS)
 	@$(CLIENTS)/bin/python -m pip --disable-pip-version-check install --quiet --no-compile $(PIP_FLAGS) -r $< -c tests/clients/constraints.txt \
 	  || $(call HINT,the clients in tests/clients/requirements.txt could not be installed; pip said why above)
-	@$(CLIENTS)/bin/python -m pip --disable-pip-version-check install --quiet --no-compile $(PIP_FLAGS) --upgrade --target $(CLIENTS)/infinity \
+	@$(CLIENTS)/bin/python -m pip --disable-pip-version-check install --quiet --no-compile $(PIP_FLAGS) --upgrade --no-deps --target $(CLIENTS)/infinity \
 	  -r tests/clients/infinity/requirements.txt || $(call HINT,infinity_client could not be installed; pip said why above)
 	@mkdir -p $(CLIENTS)/node && cp tests/clients/node/package.json $(CLIENTS)/node/
 	@if command -v npm >/dev/null; then npm --prefix $(CLIENTS)/node install --no-audit --no-fund --silent; \
