@@ -129,7 +129,7 @@ class SelfTraining:
         if isinstance(evaluator.candidate.head, SequenceHead) and spec_of(evaluator.task).family is Family.LABELS:
             return self._begin_with_texts(evaluator)
         train = evaluator.examples(self.fitting.data.splits.train)
-        _, is_done = self.labelling.fit(evaluator, train, self._digest_with(LABELLED), f"{CHECKPOINTS}-0")
+        _, is_done = self.labelling.fit(evaluator, train, self._digest_with(LABELLED), self._labelling_folder(0))
         return self._choose(evaluator, LABELLED, LABELLED, 0) if is_done else None
 
     def _begin_with_texts(self, evaluator: Evaluator) -> Round | None:
@@ -168,7 +168,7 @@ class SelfTraining:
                 return None
             told.append(self._predict(evaluator))
             if number:
-                shutil.rmtree(Path(self.fitting.job.scratch) / _pairs_folder(number), ignore_errors=True)
+                shutil.rmtree(Path(self.fitting.job.scratch) / self._pairs_folder(number), ignore_errors=True)
             evaluator = self.labelling.begin()
         mean = [LabelPrediction(np.mean([one.probabilities for one in row], axis=0)) for row in zip(*told, strict=True)]
         return self._choose_by(evaluator, mean, CONTRASTIVE, CONTRASTIVE, 0)
@@ -180,7 +180,7 @@ class SelfTraining:
         if not self._begin_as_before(evaluator):
             return None
         train = evaluator.examples(self.fitting.data.splits.train)
-        _, _, is_done = self._fit(self.labelling, evaluator, train, before, f"{CHECKPOINTS}-{number}")
+        _, _, is_done = self._fit(self.labelling, evaluator, train, before, self._labelling_folder(number))
         return self._choose(evaluator, f"model {number}", before.start, number) if is_done else None
 
     def _fit(
@@ -210,7 +210,7 @@ class SelfTraining:
         """Train the base by pairs of the draw of this number, and fit the head; False when it was asked to stop."""
         train, recipe = evaluator.examples(self.fitting.data.splits.train), self.labelling.recipe
         fit = replace(self.labelling, recipe=replace(recipe, seed=recipe.seed + number))
-        return train_by_pairs(fit, evaluator, train, self._digest_with(CONTRASTIVE), _pairs_folder(number))[1]
+        return train_by_pairs(fit, evaluator, train, self._digest_with(CONTRASTIVE), self._pairs_folder(number))[1]
 
     def _choose(self, evaluator: Evaluator, by: str, start: str, number: int) -> Round:
         """The rows of the round that this model is surest of."""
@@ -254,8 +254,15 @@ class SelfTraining:
         return self._digest_with(made.digest)
 
     def _digest_with(self, what: str) -> str:
-        told = f"{self.digest} {_digest_of_rows(self.unlabelled)} {self.labelling.recipe.method} {what}"
+        told = f"{self.digest} {_digest_of_rows(self.unlabelled)} {self._other_method}{what}"
         return hashlib.sha256(told.encode()).hexdigest()
+
+    @property
+    def _other_method(self) -> str:
+        """The method of the models that give labels, where it is not the run's own. With it in their names, a run
+        that was begun before there was such a method begins them anew."""
+        method = self.labelling.recipe.method
+        return "" if method == self.fitting.recipe.method else f"{method} "
 
     def _read(self, number: int) -> Round | None:
         """What an earlier start of this run chose for the round; None if it did not come so far."""
@@ -278,7 +285,8 @@ class SelfTraining:
         )
 
     def _write(self, number: int, made: Round) -> None:
-        """Keep what the round chose, then drop the checkpoints of the model that chose it."""
+        """Keep what the round chose, then drop the checkpoints of the model that chose it, and those of a last model
+        that learned what an earlier release chose."""
         path = self._path(number)
         path.parent.mkdir(exist_ok=True)
         targets = believing(self.fitting.recipe.task).target
@@ -294,7 +302,14 @@ class SelfTraining:
         draft = path.with_suffix(".draft")
         draft.write_bytes(to_json(said))
         os.replace(draft, path)
-        shutil.rmtree(Path(self.fitting.job.scratch) / f"{CHECKPOINTS}-{number}", ignore_errors=True)
+        for folder in (self._labelling_folder(number), CHECKPOINTS):
+            shutil.rmtree(Path(self.fitting.job.scratch) / folder, ignore_errors=True)
+
+    def _pairs_folder(self, number: int) -> str:
+        return self._labelling_folder(CONTRASTIVE if number == 0 else f"{CONTRASTIVE}-{number}")
+
+    def _labelling_folder(self, name: str | int) -> str:
+        return f"{CHECKPOINTS}-{self._other_method.replace(' ', '-')}{name}"
 
     def _path(self, number: int) -> Path:
         return Path(self.fitting.job.scratch) / FOLDER / f"round-{number}.json"
@@ -340,10 +355,6 @@ def rows_to_learn(recipe: Recipe, job: Job, data: LoadedData) -> list[Any]:  # A
             value=recipe.data.unlabelled,
         )
     return sorted(rows, key=_in_no_order)[:MOST_ROWS] if len(rows) > MOST_ROWS else rows
-
-
-def _pairs_folder(number: int) -> str:
-    return f"{CHECKPOINTS}-{CONTRASTIVE}" + (f"-{number}" if number else "")
 
 
 def _in_no_order(row: Any) -> str:  # Any: as above

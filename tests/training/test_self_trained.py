@@ -63,9 +63,18 @@ def test_an_adapter_learns_from_labels_of_a_model_by_all_weights(tmp_path: Path,
     _, model = trained(told_with(tmp_path, texts, **more)).offers
     found = model.draft["evidence"]["self_training"]
     assert [one["by"] for one in found["rounds"]] == ["contrastive", "model 1"][:rounds]
-    labelled_by = weights_in(tmp_path / "scratch" / "checkpoints-contrastive")
+    labelled_by = weights_in(tmp_path / "scratch" / "checkpoints-full-contrastive")
     assert "backbone.embeddings.LayerNorm.weight" in labelled_by
     assert all("lora" in one for one in weights_in(tmp_path / "scratch" / "model", "adapter_model"))
+
+
+def test_a_run_begun_before_adapters_were_taught_begins_its_rounds_anew(tmp_path: Path):
+    texts = [f"{word} number {i}" for i in range(20) for word in ("apple", "iron")]
+    trained(told_with(tmp_path, texts, method="full", contrastive=True))
+    scratch = tmp_path / "scratch"
+    (scratch / "checkpoints-contrastive").rename(scratch / "checkpoints")  # of other digests
+    _, model = trained(told_with(tmp_path, texts, method="lora", contrastive=True)).offers
+    assert model.draft["evidence"]["self_training"]["start"] == "contrastive"
 
 
 def weights_in(folder: Path, name: str = "weights") -> set[str]:
