@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from llmos.abi.error import BadSetting
+from importlib.util import find_spec
 
-TRACKERS = ("tensorboard", "wandb", "mlflow", "trackio")  # the files of llmos/training/trackers
+from llmos.abi.error import BadInput, BadSetting
+
+# The files of llmos/training/trackers, and the package that each needs.
+PACKAGES = {"tensorboard": "tensorboardX", "wandb": "wandb", "mlflow": "mlflow", "trackio": "trackio"}
+TRACKERS = tuple(PACKAGES)
 
 
 def track_of(track: str) -> tuple[str, str]:
@@ -19,3 +23,16 @@ def track_of(track: str) -> tuple[str, str]:
             expected=f"one of {', '.join(TRACKERS)}",
         )
     return name, folder
+
+
+def check_installed(track: str) -> None:
+    """BadInput if the tracker's package is not there, with the way to get it; a folder of its name is no package."""
+    name, _ = track_of(track)
+    spec = find_spec(PACKAGES[name])
+    if spec is None or spec.origin is None:
+        raise not_installed(PACKAGES[name], name)
+
+
+def not_installed(package: str, extra: str) -> BadInput:
+    """What to raise where a tracker's package is not there: the user has to bring it."""
+    return BadInput(f"{package} is not installed. Install it: pip install 'llmos[{extra}]'", key="track", lacks=package)

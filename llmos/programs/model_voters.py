@@ -20,6 +20,7 @@ from llmos.data.datasets.stored_row import StoredRow
 from llmos.data.weak_labels.rules import ChatRule, ModelRule, RuleFile, WeakRule, ZeroShotRule, asked_by
 from llmos.data.weak_labels.voters import ABSTAIN, Voter, text_of_row
 from llmos.evaluation.evaluator import Evaluator, load_evaluator
+from llmos.evaluation.self_training import believing
 from llmos.nn.frozen_vectors import FrozenEncoder
 from llmos.programs.channel import Channel
 from llmos.programs.chat_voter import chat_voter
@@ -103,7 +104,9 @@ class ModelVoter:
     least: float
 
     def votes(self, rows: Sequence[Stored]) -> list[int]:
-        shares = np.stack([one.probabilities for one in self.evaluator.predict([stored.row for stored in rows])])
+        blank = believing(self.evaluator.task).blank  # the rows have no label yet
+        told = self.evaluator.predict([blank(stored.row) for stored in rows])
+        shares = np.stack([one.probabilities for one in told])
         return _sure_votes(shares, self.votes_of, self.least)
 
 

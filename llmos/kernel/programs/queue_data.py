@@ -75,7 +75,8 @@ class QueueData(DatasetProgram):
                 dataset=dataset.ref,
                 split=UNLABELLED,
             )
-        count, strategy = int(spec.args.get("n") or COUNT), str(spec.args.get("strategy") or STRATEGIES[0])
+        asked = spec.args.get("n")
+        count, strategy = COUNT if asked is None else int(asked), str(spec.args.get("strategy") or STRATEGIES[0])
         if not 0 < count <= MOST:
             raise BadInput(f"n is {count:,}; it may be from 1 to {MOST:,}", key="n", value=count)
         if strategy not in STRATEGIES:

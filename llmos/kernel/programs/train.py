@@ -18,6 +18,7 @@ from llmos.abi.model import Kind, Manifest, check_name
 from llmos.abi.process import Priority, Process, Program, Spec
 from llmos.abi.recipe import Recipe, check, recipe_of
 from llmos.abi.task import is_generative, spec_of
+from llmos.abi.tracking import check_installed
 from llmos.kernel.children.cleanup import ASKED
 from llmos.kernel.processes.footprint import FootprintFacts, training_footprint, weights_bytes
 from llmos.kernel.programs.arguments import check_source, in_int8, promoted, training_dataset
@@ -107,6 +108,8 @@ class Train(Declaration):
 def _check_recipe(recipe: Recipe, facts: AdmissionFacts) -> None:
     spec_of(recipe.task)  # BadInput for a task that there is not
     check(recipe)
+    if recipe.track is not None:
+        check_installed(recipe.track)  # here, and not after hours in the queue
     check_name(recipe.name)
     if any(m.name == recipe.name and m.kind is Kind.BASE for m in facts.store.manifests()):
         raise BadInput(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from llmos.abi.json_type import Json
-from llmos.training.trackers.tracker import not_installed
+from llmos.abi.tracking import not_installed
 
 EXPERIMENT = "llmos"
 LONGEST = 6_000  # characters of a parameter, which MLflow bounds

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from llmos.abi.error import BadInput
 from llmos.abi.json_type import Json
 
 
@@ -49,8 +48,3 @@ class QuietTracker:
         except Exception as error:  # noqa: BLE001  # foreign code: whatever is wrong with it, the training goes on
             self._say(f"{self._name} failed, and nothing more is tracked: {type(error).__name__}: {error}")
             self._inner = None
-
-
-def not_installed(package: str, extra: str) -> BadInput:
-    """What to raise where a tracker's package is not there: the user has to bring it."""
-    return BadInput(f"{package} is not installed. Install it: pip install 'llmos[{extra}]'", key="track", lacks=package)

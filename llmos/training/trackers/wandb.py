@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from llmos.abi.json_type import Json
-from llmos.training.trackers.tracker import not_installed
+from llmos.abi.tracking import not_installed
 
 PROJECT = "llmos"
 STEP = "step"  # of ours: wandb's own may not go back, as that of a training does that goes on from a checkpoint

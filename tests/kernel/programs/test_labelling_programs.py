@@ -61,6 +61,7 @@ def test_a_second_opinion_needs_no_base_and_no_row_without_a_label() -> None:
     [
         (BadInput, "second", {"data": "raw", "second": "bob"}),
         (BadInput, "n", {"n": 1001}),
+        (BadInput, "n", {"n": 0}),
         (BadInput, "n", {"n": -1}),
         (BadInput, "strategy", {"strategy": "best"}),
         (BadInput, "base", {"base": "sorter"}),
