@@ -41,7 +41,11 @@ def shrinking_of(args: Mapping[str, Json]) -> Shrinking:
     """What these arguments ask for; BadSetting for values that cannot be."""
     static, said = bool(args.get("static")), args.get("layers")
     given = [key for key in ("dimensions", "neighbours") if args.get(key) is not None]
-    if static == (said is not None):
+    if static and said is not None:
+        raise BadSetting(
+            "A static table keeps no layers. Leave out layers, or static", key="layers", value=said, expected=None
+        )
+    if not static and said is None:
         raise BadSetting(
             "Say what to keep of the base: layers (--layers 3, or 0,2,4), or a static table of its tokens' vectors "
             "(--static)",
