@@ -22,7 +22,7 @@ from llmos.abi.call import CallRequest
 from llmos.abi.disagreement import MOST_CHARACTERS, Disagreement, DisagreementState
 from llmos.abi.feedback import answer_in, texts_of
 from llmos.abi.json_type import Json
-from llmos.abi.process import Process, Program, State
+from llmos.abi.process import Process, Program, State, of_program
 from llmos.abi.rollout import Rollout
 from llmos.abi.rollout_guard import GuardMeasure
 from llmos.abi.task import Family, spec_of
@@ -143,7 +143,7 @@ class DisagreementBook:
 
     def look(self, process: Process) -> None:
         """A process has changed: the result of one that chose rows to label has no text that was erased meanwhile."""
-        if process.state is State.EXITED and process.spec.program == CHOOSES and self.path.exists():
+        if process.state is State.EXITED and of_program((process,), CHOOSES) and self.path.exists():
             task = asyncio.get_running_loop().create_task(self._check_result(process.pid))
             self._checking.add(task)
             task.add_done_callback(self._checking.discard)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 MOST_ROWS = 512  # from here on both ways take the same time, and this one's output is not contiguous
+LEAST_WEIGHTS = 2**18  # of the largest layer: with fewer a product takes so little time that a clock tells nothing
 TRIED_ROWS = 16
 TRIES = 3
 LESS = 0.9  # of the other's time: a smaller gain is chance
@@ -41,9 +42,15 @@ def transposed_matmul(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def turn(model: nn.Module) -> bool:
-    """Switch the linear layers to that order if it is faster on this CPU; returns whether it is."""
+    """Switch the linear layers to that order if it is faster on this CPU; returns whether it is.
+
+    Layers of a model without a large one stay as they are.
+    """
     layers = [module for module in model.modules() if type(module) is nn.Linear]
-    if not layers or layers[0].weight.is_cuda or not _is_faster(*_largest(layers)):
+    if not layers or layers[0].weight.is_cuda:
+        return False
+    outs, ins, dtype = _largest(layers)
+    if outs * ins < LEAST_WEIGHTS or not _is_faster(outs, ins, dtype):
         return False
     for layer in layers:
         layer.__class__ = TransposedWeights
