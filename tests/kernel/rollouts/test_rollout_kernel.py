@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
@@ -24,6 +25,7 @@ from llmos.testing.models import add_base, add_model
 pytestmark = pytest.mark.slow
 
 ERRORS = ("errors<=0.2",)
+PATIENCE_S = 120.0  # of a test that would otherwise ask for ever
 
 
 @pytest.fixture
@@ -64,25 +66,28 @@ async def ask(box: Kernel, text: str, user: str | None = None) -> tuple[str, Chu
     return ref, await box.calls.answer(CallRequest(ref, (text,), task="classify", rollout=rollout))
 
 
-async def ended(box: Kernel) -> Stage:
-    """Ask until the rollout has ended."""
-    number = 0
+async def answers_to_its_end(box: Kernel) -> list[tuple[str, Chunk]]:
+    """Ask until the rollout has ended: calls go on while the journal writes what was decided, however long it takes."""
+    answers: list[tuple[str, Chunk]] = []
+    until = time.monotonic() + PATIENCE_S
     while box.rollouts.choose("mood", None, []) is not None:
-        number += 1
-        assert number < 2_000, "a rollout that never ends"
-        await ask(box, f"text {number}")
+        assert time.monotonic() < until, f"a rollout that has not ended after {len(answers)} calls"
+        answers.append(await ask(box, f"text {len(answers)}"))
+    return answers
+
+
+async def ended(box: Kernel) -> Stage:
+    await answers_to_its_end(box)
     return box.rollouts.get("mood").rollout.stage
 
 
 def test_a_candidate_that_agrees_by_chance_is_rolled_back_within_300_calls(home):
     async def act(box: Kernel) -> None:
         await box.rollouts.start("mood", 3, {"guards": ("agreement>=0.8",)})
-        asked = 0
-        while box.rollouts.choose("mood", None, []) is not None and asked < 300:
-            asked += 1
-            await ask(box, f"text {asked}")
+        await answers_to_its_end(box)
         view = box.rollouts.get("mood")
         assert view.rollout.stage is Stage.ROLLED_BACK
+        assert view.rollout.tallies["agreement"].count <= 300
         assert view.guards[0].state == "broken"
         assert box.calls.ref("mood") == "mood:2"
         assert view.rollout.history[-1].figures["high"] < 0.8
@@ -123,10 +128,7 @@ def test_a_user_keeps_a_version_and_the_name_latest_is_the_same_name(home):
 def test_a_shadow_answers_copies_and_nobody_else(home):
     async def act(box: Kernel) -> None:
         await box.rollouts.start("mood", 3, {"mode": Mode.SHADOW, "guards": ("agreement>=0.01",), "calls": 20})
-        answers = []
-        while box.rollouts.choose("mood", None, []) is not None:
-            answers.append(await ask(box, f"text {len(answers)}"))
-            assert len(answers) < 2_000
+        answers = await answers_to_its_end(box)
         view = box.rollouts.get("mood")
         assert {ref for ref, _ in answers} == {"mood:2"}
         assert view.rollout.stage is Stage.FINISHED
