@@ -164,12 +164,10 @@ class SelfTraining:
         """
         told: list[list[LabelPrediction]] = []
         for number in range(TEACHERS):
+            evaluator = evaluator if number == 0 else self.labelling.begin()
             if not self._contrast(evaluator, number):
                 return None
             told.append(self._predict(evaluator))
-            if number:
-                shutil.rmtree(Path(self.fitting.job.scratch) / self._pairs_folder(number), ignore_errors=True)
-            evaluator = self.labelling.begin()
         mean = [LabelPrediction(np.mean([one.probabilities for one in row], axis=0)) for row in zip(*told, strict=True)]
         return self._choose_by(evaluator, mean, CONTRASTIVE, CONTRASTIVE, 0)
 
@@ -285,7 +283,7 @@ class SelfTraining:
         )
 
     def _write(self, number: int, made: Round) -> None:
-        """Keep what the round chose, then drop the checkpoints of the model that chose it, and those of a last model
+        """Keep what the round chose, then drop the checkpoints of the models that chose it, and those of a last model
         that learned what an earlier release chose."""
         path = self._path(number)
         path.parent.mkdir(exist_ok=True)
@@ -302,7 +300,8 @@ class SelfTraining:
         draft = path.with_suffix(".draft")
         draft.write_bytes(to_json(said))
         os.replace(draft, path)
-        for folder in (self._labelling_folder(number), CHECKPOINTS):
+        others = [self._pairs_folder(teacher) for teacher in range(1, TEACHERS)] if number == 0 else []
+        for folder in (self._labelling_folder(number), *others, CHECKPOINTS):
             shutil.rmtree(Path(self.fitting.job.scratch) / folder, ignore_errors=True)
 
     def _pairs_folder(self, number: int) -> str:
